@@ -1,0 +1,389 @@
+"""How good a model is, and how it goes about its answers: pass@1, pass@k, cons@k with intervals, and the manners of answering.
+
+Several answers are sampled for each problem, as the paper does (v2 D.1), because one greedy answer says little about a model that reasons.
+Whatever is measured is measured on stored completions: a result file holds every answer with the problem, the seed, the settings and the
+template, so that another grader, another interval or another question can be put to it without the model.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from r1lib import rewards, text
+from r1lib.errors import R1Error
+from r1lib.sampling import Sampler, SamplingSettings
+from r1lib.seeds import derive
+from r1lib.tasks import Problem
+
+_PROBLEMS_A_CALL = 64                  # what one call of the sampler is given, so that progress can be told between calls
+_RESAMPLES = 2000
+
+Interval = dict[str, float | None]     # {"value", "low", "high"}; None where nothing could be judged
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# The measures
+
+def pass_at_k(samples: int, correct: np.ndarray, k: int) -> np.ndarray:
+    """The chance that at least one of k answers is right, estimated without bias from more (Chen et al. 2021, arXiv 2107.03374).
+
+    samples: n, the answers there are for each problem; correct: [problems], how many of them are right; k: at most n.
+    Returns [problems], 1 - C(n - c, k) / C(n, k). Taking "any of the first k" instead would be right on average but noisier, and
+    1 - (1 - c/n)^k is biased. The binomials overflow, their quotient written as a product does not.
+    """
+    if not 1 <= k <= samples:
+        raise R1Error(f"pass@{k} needs at least {k} answers a problem and k of at least 1; there are {samples} answers.")
+    i = np.arange(1, samples + 1)
+    factors = np.where(i > samples - np.asarray(correct)[:, None], 1 - k / i, 1.0)
+    return 1 - factors.clip(min=0).prod(axis=1)          # with fewer than k wrong answers, i = k is a factor 0
+
+
+def canonical(answer: str) -> str:
+    """An answer as it is counted in a vote: full-width signs as plain ones, no white space, no capitals, no full stop at the end."""
+    return re.sub(r"\s+", "", unicodedata.normalize("NFKC", answer)).casefold().rstrip(".。")
+
+
+def unordered(answer: str) -> str:
+    """The key of an answer whose numbers may stand in any order: "12 and 5" votes with "5 and 12"."""
+    numbers = re.findall(r"-?\d+", answer)
+    return " ".join(sorted(numbers)) if numbers else canonical(answer)
+
+
+def plain_number(answer: str) -> str:
+    """The key of a number: "x = 1,200" votes with "1200"."""
+    return re.sub(r"^[a-z]=|,", "", canonical(answer))
+
+
+# By answer_type. All others vote by `canonical`: there a choice "B)" is not a choice "B", and two ways to reach a target are two answers.
+_VOTES_BY = {"number": plain_number, "pair": unordered, "factors": unordered}
+
+
+def majority(answers: Sequence[str | None], accuracy: Sequence[float], *, key: Callable[[str], str] = canonical) -> float:
+    """cons@k: how right the most frequent answer is.
+
+    answers: [k], None or empty where none was given, which does not vote; accuracy: [k], of each answer.
+    Among equally frequent answers one is drawn at random: the value is the mean over the draws. Without any answer it is 0.
+    """
+    votes: dict[str, list[float]] = defaultdict(list)
+    for answer, right in zip(answers, accuracy, strict=True):
+        if answer:
+            votes[key(answer)].append(right)
+    most = max(map(len, votes.values()), default=0)
+    winners = [sum(rights) / most for rights in votes.values() if len(rights) == most]
+    return sum(winners) / len(winners) if winners else 0.0
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Intervals
+
+def bootstrap(values: Mapping[str, np.ndarray], *, resamples: int = _RESAMPLES, seed: int = 0) -> dict[str, Interval]:
+    """The mean over problems of each measure, with its 95 % interval: what other problems of the same kind might have given.
+
+    values: name -> [problems], NaN where a problem could not be judged. All names see the same draws of problems.
+    Answers to one problem resemble each other, so problems are drawn, not answers. Where all problems agree (all solved, none solved) the
+    interval has no width: that says that the draws agree, not that the model is certain.
+    """
+    drawn = _draws(len(next(iter(values.values()))), resamples, seed)
+    return {name: _interval(np.asarray(column, dtype=float), drawn) for name, column in values.items()}
+
+
+def _draws(problems: int, resamples: int, seed: int) -> np.ndarray:
+    """[resamples, problems]: how often each problem is drawn when as many are drawn with replacement."""
+    rng = np.random.default_rng(derive("bootstrap", seed))
+    return rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples).astype(float)
+
+
+def _means(column: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """The mean of each draw over the problems that could be judged."""
+    judged = ~np.isnan(column)
+    counts = drawn @ judged
+    return (drawn @ np.nan_to_num(column))[counts > 0] / counts[counts > 0]
+
+
+def _interval(column: np.ndarray, drawn: np.ndarray) -> Interval:
+    if np.isnan(column).all():
+        return {"value": None, "low": None, "high": None}
+    low, high = np.percentile(_means(column, drawn), [2.5, 97.5])
+    return {"value": float(np.nanmean(column)), "low": float(low), "high": float(high)}
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Manners
+
+MANNERS = ("glance", "one_pass", "check_and_retry", "untagged")
+
+_STEP = re.compile(
+    r"[\dx)\]]\s*=\s*[-(\[]?\d"                # 12+7=19, f(3)=10
+    r"|[-+*/]\s*\d+\)?\s*[:：]\s*-?\d"         # 3+4*5: 7, 35     a try, and the values it runs through
+    r"|[^\W\d]{2,} > [^\W\d]{2,}"               # Ann > Ben        an order
+    r"|^return \S", re.MULTILINE)               # return x*3+1     a draft
+# A candidate held against what is asked. "Yes" counts as well as "no": without it, whoever looks and is right at once would count as one
+# who does not look, and a manner's accuracy would depend on its own outcome.
+_JUDGED = re.compile(
+    r"\bnot -?\d|\bNo\b[.,]|\btoo (?:small|large|big|low|high)\b|不是-?\d|不行|太[小大]"
+    r"|\bYes\b|\b[Tt]hat is it\b|, right\b|对了|就是它|，对")
+
+
+def manner(completion: str) -> str:
+    """How a completion goes about its answer, one of `MANNERS`.
+
+    untagged: no answer can be read, because the tags are missing or in disorder.
+    glance: an answer, but no worked step in the thinking: no calculation with its result, no try, no order, no draft of code.
+    check_and_retry: worked steps, and a reflective word (`text.reflection_count`) or a verdict on a candidate ("not 24", "too small").
+    one_pass: worked steps, and neither of these.
+    Without think tags, what stands before the answer is the thinking. The language does not matter; `Completion.mixing` tells about it.
+    Made for math, code and logic: thinking about conduct or facts has no steps, and counts as a glance.
+    """
+    if text.parse(completion).answer is None:
+        return "untagged"
+    work = text.thinking(completion)
+    if not _STEP.search(work):
+        return "glance"
+    return "check_and_retry" if text.reflection_count(work) or _JUDGED.search(work) else "one_pass"
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# An evaluation
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer to one problem, and what was measured on it.
+
+    length: in tokens, the stop token included; finished: whether there was one, else the answer was cut off.
+    accuracy: None where no rule can judge the problem. reflection: reflective words. mixing: whether the thinking mixes languages.
+    """
+
+    problem: str
+    domain: str
+    kind: str
+    level: int
+    language: str
+    text: str
+    length: int
+    finished: bool
+    accuracy: float | None
+    format: float
+    reflection: int
+    mixing: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All answers of one model to a set of problems: completions[i * samples + j] is answer j to problems[i].
+
+    settings: those of the sampler. template: the prompt with {question} in the question's place.
+    about: whatever else makes the result repeatable (which model, which set); it is stored with it.
+    """
+
+    problems: tuple[Problem, ...]
+    completions: tuple[Completion, ...]
+    samples: int
+    settings: dict[str, Any]
+    seed: int
+    template: str
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def measures(self) -> dict[str, np.ndarray]:
+        """Measure -> [problems], each the mean over the answers to a problem, or what pass@k and cons@k make of them."""
+        def mean(values: Iterable[float]) -> np.ndarray:
+            return np.array(list(values), dtype=float).reshape(len(self.problems), self.samples).mean(axis=1)
+
+        return {
+            "pass@1": self._pass_at(1),
+            "pass@k": self._pass_at(self.samples),
+            "cons@k": self._consensus(),
+            "mean_length": mean(c.length for c in self.completions),
+            "format": mean(c.format for c in self.completions),
+            "reflection": mean(c.reflection for c in self.completions),
+            "language_mixing": mean(c.mixing for c in self.completions),
+            "clipped": mean(not c.finished for c in self.completions),
+        }
+
+    def pass_at(self, k: int) -> Interval:
+        """pass@k for any k up to the answers there are."""
+        return bootstrap({"pass@k": self._pass_at(k)})["pass@k"]
+
+    def _groups(self) -> list[tuple[Problem, tuple[Completion, ...], bool]]:
+        """(problem, its completions, whether a rule can judge it)."""
+        groups = [self.completions[i * self.samples:(i + 1) * self.samples] for i in range(len(self.problems))]
+        return [(problem, group, all(c.accuracy is not None for c in group)) for problem, group in zip(self.problems, groups, strict=True)]
+
+    def _pass_at(self, k: int) -> np.ndarray:
+        correct = np.array([sum(c.accuracy == 1 for c in group) for _, group, _ in self._groups()])
+        judged = [judged for _, _, judged in self._groups()]
+        return np.where(judged, pass_at_k(self.samples, correct, k), np.nan)
+
+    def _consensus(self) -> np.ndarray:
+        def vote(problem: Problem, group: Sequence[Completion]) -> float:
+            answers = [text.parse(c.text).answer for c in group]
+            return majority(answers, [c.accuracy == 1 for c in group], key=_VOTES_BY.get(problem.answer_type, canonical))
+
+        return np.array([vote(problem, group) if judged else np.nan for problem, group, judged in self._groups()])
+
+    def summary(self, *, resamples: int = _RESAMPLES) -> dict[str, Any]:
+        """Every measure with its interval, over all problems and by level, kind, language and domain; "k" is the k of pass@k and cons@k."""
+        measures = self.measures()
+
+        def over(chosen: Sequence[int]) -> dict[str, Any]:
+            part = {name: column[list(chosen)] for name, column in measures.items()}
+            return {"problems": len(chosen), **bootstrap(part, resamples=resamples)}
+
+        summary: dict[str, Any] = {"k": self.samples, **over(range(len(self.problems)))}
+        for group in ("level", "kind", "language", "domain"):
+            members: dict[Any, list[int]] = defaultdict(list)
+            for i, problem in enumerate(self.problems):
+                members[getattr(problem, group)].append(i)
+            summary[f"by_{group}"] = {value: over(chosen) for value, chosen in sorted(members.items())}
+        return summary
+
+    def held_out_row(self) -> dict[str, float]:
+        """The few numbers that a training run logs beside its own, under the names of `metrics.jsonl`."""
+        measures, levels = self.measures(), np.array([problem.level for problem in self.problems])
+        names = {"eval_accuracy": "pass@1", "eval_format": "format", "eval_length": "mean_length", "eval_reflection": "reflection",
+                 "eval_language_mixing": "language_mixing", "eval_clipped": "clipped"}
+        row = {ours: measures[name] for ours, name in names.items()}
+        row |= {f"eval_accuracy/level_{level}": measures["pass@1"][levels == level] for level in np.unique(levels)}
+        return {name: float(np.nanmean(column)) for name, column in row.items() if not np.isnan(column).all()}
+
+    def rescore(self, mix: rewards.RewardMix) -> "Evaluation":
+        """The same completions judged again, by other rewards, without the model."""
+        judged = [problem for problem in self.problems for _ in range(self.samples)]
+        grades = _grade(mix, judged, [c.text for c in self.completions])
+        return dataclasses.replace(self, completions=tuple(
+            dataclasses.replace(c, accuracy=accuracy, format=form) for c, (accuracy, form) in zip(self.completions, grades, strict=True)))
+
+    def save(self, path: str | Path) -> None:
+        """Write everything as JSON, one line a problem and one a completion. A killed run leaves the old file or the new one."""
+        head = {"summary": self.summary(), "samples": self.samples, "settings": self.settings, "seed": self.seed, "template": self.template,
+                "about": self.about}
+        parts = [f'"{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in head.items()]
+        for name, items in (("problems", self.problems), ("completions", self.completions)):
+            lines = ",\n".join(json.dumps(dataclasses.asdict(item), ensure_ascii=False) for item in items)
+            parts.append(f'"{name}": [\n{lines}\n]')
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(path.name + ".part")
+        unfinished.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+        os.replace(unfinished, path)
+
+
+def load(path: str | Path) -> Evaluation:
+    """Read what `Evaluation.save` wrote."""
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        problems = tuple(Problem(**{**row, "tests": tuple(row["tests"])}) for row in stored["problems"])
+        completions = tuple(Completion(**row) for row in stored["completions"])
+        evaluation = Evaluation(problems, completions, *(stored[name] for name in ("samples", "settings", "seed", "template", "about")))
+    except FileNotFoundError:
+        raise R1Error(f"{path}: there is no such evaluation; make it with `python -m r1lib evaluate`.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise R1Error(f"{path}: this is not an evaluation ({type(error).__name__}: {error}); delete it and evaluate again.") from error
+    if len(completions) != len(problems) * evaluation.samples:
+        raise R1Error(f"{path}: holds {len(completions)} completions, not {len(problems)} x {evaluation.samples}; evaluate again.")
+    return evaluation
+
+
+def evaluate(sampler: Sampler, problems: Sequence[Problem], *, samples: int, settings: SamplingSettings, seed: int,
+             mix: rewards.RewardMix | None = None, prompt: Callable[[str], str] = text.zero_prompt,
+             progress: Callable[[int, int], None] | None = None) -> Evaluation:
+    """Sample `samples` answers to each problem and judge them.
+
+    mix: the rewards whose parts "accuracy_reward" and "format_reward" are the judges; without it `rewards.mix()`.
+    prompt: question -> prompt. progress: called with (problems done, problems in all) from time to time.
+    The result is a function of the weights, the problems in their order, the settings and the seed.
+    """
+    if not problems or samples < 1:
+        raise R1Error(f"an evaluation needs problems and answers: it was given {len(problems)} problems and samples={samples}.")
+    rollouts = []
+    for start in range(0, len(problems), _PROBLEMS_A_CALL):
+        some = problems[start:start + _PROBLEMS_A_CALL]
+        rollouts += sampler.sample([prompt(problem.question) for problem in some], samples, settings, seed=derive("evaluate", seed, start))
+        if progress:
+            progress(start + len(some), len(problems))
+    asked = [problem for problem in problems for _ in range(samples)]
+    grades = _grade(mix or rewards.mix(), asked, [rollout.text for rollout in rollouts])
+    completions = tuple(
+        Completion(problem.id, problem.domain, problem.kind, problem.level, problem.language, rollout.text, len(rollout.ids),
+                   rollout.finished, accuracy, form, text.reflection_count(rollout.text),
+                   text.mixes_languages(text.thinking(rollout.text), problem.language))
+        for problem, rollout, (accuracy, form) in zip(asked, rollouts, grades, strict=True))
+    return Evaluation(tuple(problems), completions, samples, dataclasses.asdict(settings), seed, prompt("{question}"))
+
+
+def _grade(mix: rewards.RewardMix, problems: Sequence[Problem], texts: Sequence[str]) -> list[tuple[float | None, float]]:
+    """(accuracy, format) of each text as the answer to the problem beside it."""
+    rows = [problem.columns() for problem in problems]
+    parts = mix(texts, {name: [row[name] for row in rows] for name in rows[0]}).parts
+    if missing := {"accuracy_reward", "format_reward"} - set(parts):
+        raise R1Error(f"an evaluation is judged by accuracy_reward and format_reward: the reward mix lacks {min(missing)}.")
+    return list(zip(parts["accuracy_reward"], parts["format_reward"], strict=True))
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Comparing and showing
+
+def difference(a: Evaluation, b: Evaluation, measure: str = "pass@1", *, resamples: int = _RESAMPLES, seed: int = 0) -> dict[str, float]:
+    """How much b is above a on the same problems: {"value", "low", "high", "p"}.
+
+    Problems are drawn in pairs, so that the differences between problems, which both evaluations share, do not blur the one between models.
+    p: two-sided, twice the share of draws in which the difference vanishes or turns its sign.
+    """
+    ours, theirs = ([problem.id for problem in evaluation.problems] for evaluation in (a, b))
+    if ours != theirs:
+        odd = next((y or x for x, y in zip(ours, theirs, strict=False) if x != y), "the number of problems")
+        raise R1Error(f"the two evaluations are not on the same problems (first difference: {odd}): evaluate both on one set.")
+    column = b.measures()[measure] - a.measures()[measure]
+    drawn = _draws(len(column), resamples, seed)
+    means = _means(column, drawn)
+    return {**_interval(column, drawn), "p": float(min(1.0, 2 * min((means <= 0).mean(), (means >= 0).mean())))}
+
+
+def by_manner(completions: Iterable[Completion]) -> dict[str, dict[str, float | None]]:
+    """Manner -> how many completions, their share, their accuracy (None without any), their mean length, the share that mixes languages.
+
+    Before any RL this says what RL will find and keep: the manner that is right most often.
+    """
+    groups: dict[str, list[Completion]] = {name: [] for name in MANNERS}
+    for completion in completions:
+        groups[manner(completion.text)].append(completion)
+    total = sum(map(len, groups.values()))
+
+    def mean(values: Iterable[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+    return {name: {"completions": len(group), "share": len(group) / total if total else 0.0, "accuracy": mean(c.accuracy for c in group),
+                   "mean_length": mean(c.length for c in group), "mixing": mean(c.mixing for c in group)}
+            for name, group in groups.items()}
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """A summary as text: a line over all, then one a level, a kind, a language; accuracies in percent, intervals in brackets."""
+    k = summary["k"]
+    heads = ("pass@1 (%)", f"pass@{k} (%)", f"cons@{k} (%)", "tokens")
+    lines = [f"{'':12} problems  {''.join(f'{head:22}' for head in heads)}format  reflection  mixing"]
+    parts = {"all": summary} | {f"level {level}": part for level, part in summary["by_level"].items()}
+    parts |= dict(summary["by_kind"]) | dict(summary["by_language"])
+    for name, part in parts.items():
+        shown = [_shown(part[measure], 100) for measure in ("pass@1", "pass@k", "cons@k")] + [_shown(part["mean_length"], 1)]
+        form, mixing = (f"{part[measure]['value']:.0%}" for measure in ("format", "language_mixing"))
+        lines.append(f"{name:12} {part['problems']:8}  {''.join(f'{cell:22}' for cell in shown)}"
+                     f"{form:>6}  {part['reflection']['value']:10.2f}  {mixing:>6}")
+    return "\n".join(lines)
+
+
+def _shown(interval: Interval, scale: float) -> str:
+    if interval["value"] is None:
+        return "-"
+    value, low, high = (interval[name] * scale for name in ("value", "low", "high"))
+    digits = 1 if high < 1000 else 0
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

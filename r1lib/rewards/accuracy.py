@@ -1,0 +1,71 @@
+"""Is the answer right? One rule for each type of answer, by string and number, without running anything that the model wrote."""
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+from r1lib.errors import R1Error
+from r1lib.rewards.expression import NotAnExpression, evaluate
+
+_NUMBER = re.compile(r"(?:[a-z]\s*=\s*)?([-+]?\d{1,30}(?:\.\d{1,30})?)\.?", re.IGNORECASE)
+_PAIR = re.compile(r"(-?\d{1,9})\s*(?:and|,|，|、|和|与)\s*(-?\d{1,9})\.?")
+_FACTORS = re.compile(r"(\d{1,9})\s*(?:\*|×|x|and|和)\s*(\d{1,9})\.?")
+_CHOICE = re.compile(r"\(?([A-Z])[).]?", re.IGNORECASE)
+_TARGET = re.compile(r"(\d+) from ([\d ]+) with ([-+*/ ]+)")
+
+
+def _number(text: str) -> Fraction | None:
+    """Whole numbers and decimals, with thousands commas, and with "x =" in front."""
+    match = _NUMBER.fullmatch(text.strip().replace(",", ""))
+    return Fraction(match.group(1)) if match else None
+
+
+def _equal_numbers(gold: str, answer: str) -> bool:
+    return _number(answer) is not None and _number(answer) == _number(gold)
+
+
+def _equal_pairs(gold: str, answer: str) -> bool:
+    """The same two numbers in any order."""
+    wanted, found = _PAIR.fullmatch(gold), _PAIR.fullmatch(answer.strip())
+    return found is not None and sorted(map(int, found.groups())) == sorted(map(int, wanted.groups()))
+
+
+def _are_factors(gold: str, answer: str) -> bool:
+    """Two whole numbers above 1 whose product is `gold`."""
+    found = _FACTORS.fullmatch(answer.strip())
+    return found is not None and all(int(x) > 1 for x in found.groups()) and int(found.group(1)) * int(found.group(2)) == int(gold)
+
+
+def _reaches(gold: str, answer: str) -> bool:
+    """An expression over just the given numbers, each once, with no other sign than the allowed ones, that has the value asked for."""
+    target, numbers, signs = _TARGET.fullmatch(gold).groups()
+    try:
+        value, used, used_signs = evaluate(answer)
+    except NotAnExpression:
+        return False
+    return value == int(target) and sorted(used) == sorted(map(int, numbers.split())) and used_signs <= set(signs.split())
+
+
+def _same_choice(gold: str, answer: str) -> bool:
+    found = _CHOICE.fullmatch(answer.strip())
+    return found is not None and found.group(1).upper() == gold
+
+
+# type -> (what a gold answer looks like, the rule)
+RULES: dict[str, tuple[re.Pattern, Callable[[str, str], bool]]] = {
+    "number": (_NUMBER, _equal_numbers),
+    "pair": (_PAIR, _equal_pairs),
+    "factors": (re.compile(r"\d{1,9}"), _are_factors),
+    "expression": (_TARGET, _reaches),
+    "choice": (re.compile(r"[A-Z]"), _same_choice),
+}
+
+
+def right(answer_type: str, *, gold: str, answer: str) -> bool | None:
+    """Whether `answer` is right, or None where no rule can tell (code, text, conduct). Never raises on an answer, only on a gold that is malformed."""
+    if answer_type not in RULES:
+        return None
+    pattern, rule = RULES[answer_type]
+    if not pattern.fullmatch(gold):
+        raise R1Error(f"gold answer {gold!r} is not of the type {answer_type!r}: mend the problem's row.")
+    return rule(gold, answer)

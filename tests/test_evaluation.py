@@ -1,0 +1,391 @@
+"""Measures against hand cases and brute force, intervals against theory, evaluations with a sampler that follows a script."""
+
+import itertools
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1lib import evaluation, rewards, seeds, text
+from r1lib.errors import R1Error
+from r1lib.evaluation import Evaluation, bootstrap, by_manner, difference, evaluate, load, majority, manner, pass_at_k, table
+from r1lib.sampling import Rollout, SamplingSettings
+from r1lib.tasks import KINDS, LEVELS, Problem, Voice, corpus, draw
+
+SETTINGS = SamplingSettings(max_new_tokens=64)
+
+
+def problem(question: str = "What is 3 + 4?", gold: str = "7", *, level: int = 1, language: str = "en", kind: str = "chain",
+            answer_type: str = "number", domain: str = "math") -> Problem:
+    return Problem(domain, kind, level, language, question, answer_type, gold, key=f"{question} {gold}", facts={"numbers": [3, 4]})
+
+
+def answered(answer: str, think: str = "3+4=7") -> str:
+    return f" <think>\n{think}\n</think>\n<answer>{answer}</answer>"
+
+
+class Script:
+    """A sampler that gives the written answers to each question, in order; `cut` are those that reached the limit."""
+
+    def __init__(self, answers: dict[str, Sequence[str]], cut: Sequence[str] = ()) -> None:
+        self.answers, self.cut, self.calls = answers, cut, []
+
+    def sample(self, prompts: Sequence[str], samples: int, settings: SamplingSettings, *, seed: int) -> list[Rollout]:
+        self.calls.append((len(prompts), samples, seed))
+        rollouts = []
+        for i, prompt in enumerate(prompts):
+            for written in next(texts for question, texts in self.answers.items() if question in prompt)[:samples]:
+                rollouts.append(Rollout(i, [1], list(range(len(written))), [0.0] * len(written), written, written not in self.cut))
+        return rollouts
+
+
+def scripted(accuracies: Sequence[Sequence[int]], **fields: Sequence) -> Evaluation:
+    """An evaluation with these accuracies: a right answer is 7, wrong answers are all different. Fields: one value a problem."""
+    problems = [problem(f"Question {i}:", **{name: values[i] for name, values in fields.items()}) for i in range(len(accuracies))]
+    answers = {f"Question {i}:": [answered("7" if right else str(100 + j)) for j, right in enumerate(row)]
+               for i, row in enumerate(accuracies)}
+    return evaluate(Script(answers), problems, samples=len(accuracies[0]), settings=SETTINGS, seed=0)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# pass@k
+
+@given(st.integers(1, 8), st.data())
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(n: int, data: st.DataObject) -> None:
+    right = data.draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    k = data.draw(st.integers(1, n))
+    subsets = list(itertools.combinations(right, k))
+    assert pass_at_k(n, np.array([sum(right)]), k)[0] == pytest.approx(sum(map(any, subsets)) / len(subsets), abs=1e-12)
+
+
+def test_pass_at_k_at_its_ends() -> None:
+    correct = np.arange(17)
+    assert pass_at_k(16, correct, 1) == pytest.approx(correct / 16)                       # pass@1 is the mean
+    assert pass_at_k(16, correct, 16).tolist() == [0.0] + [1.0] * 16                      # pass@n: is any of them right
+    assert pass_at_k(16, np.array([0]), 5)[0] == 0.0                                      # exactly, not nearly
+    assert pass_at_k(16, np.array([12]), 5)[0] == 1.0                                     # only 4 wrong: 5 hold a right one
+    assert np.all(np.diff(pass_at_k(16, correct, 4)) >= 0)
+
+
+def test_pass_at_k_does_not_overflow() -> None:
+    value = pass_at_k(10_000, np.array([1]), 5_000)[0]
+    assert value == pytest.approx(0.5, rel=1e-9)                                          # C(10000, 5000) has 3,009 digits
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_pass_at_k_refuses_an_impossible_k(k: int) -> None:
+    with pytest.raises(R1Error, match=f"pass@{k} needs"):
+        pass_at_k(4, np.array([1]), k)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# cons@k
+
+@pytest.mark.parametrize(("answers", "accuracy", "value"), [
+    (["7", "7", "8"], [1, 1, 0], 1.0),                          # the majority is right
+    (["8", "8", "7"], [0, 0, 1], 0.0),                          # and here it is wrong
+    (["7", "8"], [1, 0], 0.5),                                  # a tie is drawn by lot
+    (["7", "8", "9"], [1, 0, 0], 1 / 3),
+    (["7", "7", "8", "8", "9"], [1, 1, 0, 0, 0], 0.5),
+    ([None, None, None, "7"], [0, 0, 0, 1], 1.0),               # who does not answer does not vote
+    (["", "", "7"], [0, 0, 1], 1.0),
+    ([None, None], [0, 0], 0.0),
+    ([" 7 ", "７", "7.", "8", "8"], [1, 1, 1, 0, 0], 1.0),      # white space, full-width digits and a full stop change no vote
+    (["B", "b", "C"], [1, 1, 0], 1.0),
+])
+def test_majority(answers: list[str | None], accuracy: list[int], value: float) -> None:
+    assert majority(answers, accuracy) == pytest.approx(value)
+
+
+def test_majority_takes_a_key() -> None:
+    answers, accuracy = ["12 and 5", "5, 12", "6 and 10", "6 and 10"], [1, 1, 0, 0]
+    assert majority(answers, accuracy) == 0.0
+    assert majority([*answers, "5 and 12"], [*accuracy, 1], key=evaluation.unordered) == 1.0
+
+
+def test_keys_never_fail_on_what_a_model_may_write() -> None:
+    for answer in ("9" * 10_000, "x=", "", "\ud800", "and", "½", "=" * 50):
+        for key in (evaluation.canonical, evaluation.unordered, evaluation.plain_number):
+            assert key(answer) == key(answer)
+    assert evaluation.plain_number("x = 1,200") == evaluation.plain_number("1200") == "1200"
+
+
+def test_votes_are_counted_as_the_answer_type_asks() -> None:
+    pair = problem("Q", "5 and 12", answer_type="pair", kind="sum_product")
+    script = Script({"Q": [answered(a) for a in ("12 and 5", "5 and 12", "5, 12", "6 and 10", "6 and 10")]})
+    summary = evaluate(script, [pair], samples=5, settings=SETTINGS, seed=0).summary()
+    assert summary["pass@1"]["value"] == pytest.approx(0.6)
+    assert summary["cons@k"]["value"] == 1.0
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Intervals
+
+def test_bootstrap_agrees_with_theory() -> None:
+    """For many problems the interval is the normal one, mean +- 1.96 standard errors."""
+    values = np.random.default_rng(0).random(400)
+    found = bootstrap({"x": values}, resamples=10_000)["x"]
+    error = values.std() / np.sqrt(len(values))
+    assert found["value"] == pytest.approx(values.mean())
+    assert found["low"] == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
+    assert found["high"] == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
+
+
+def test_bootstrap_covers_the_true_value_about_95_times_in_100() -> None:
+    rng = np.random.default_rng(1)
+    found = [bootstrap({"x": rng.binomial(16, 0.3, size=60) / 16}, resamples=500)["x"] for _ in range(300)]
+    covered = sum(interval["low"] <= 0.3 <= interval["high"] for interval in found) / len(found)
+    assert 0.90 <= covered <= 0.99
+
+
+def test_bootstrap_is_deterministic_and_seeded() -> None:
+    values = {"x": np.random.default_rng(2).random(50)}
+    assert bootstrap(values) == bootstrap(values) != bootstrap(values, seed=1)
+
+
+def test_bootstrap_leaves_out_what_could_not_be_judged() -> None:
+    half = np.array([1.0, 0.0, 1.0, 0.0])
+    found = bootstrap({"known": half, "some": np.array([1.0, 0.0, np.nan, np.nan]), "none": np.full(4, np.nan), "same": np.ones(4)})
+    assert found["some"]["value"] == 0.5 and found["some"]["low"] == 0.0 and found["some"]["high"] == 1.0
+    assert found["none"] == {"value": None, "low": None, "high": None}
+    assert found["same"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_difference_is_paired() -> None:
+    """The problems differ a lot, the models a little and always alike: paired, that is certain; unpaired it would not be."""
+    rng = random.Random(0)
+    base = [rng.randint(0, 14) for _ in range(40)]
+    a, b = (scripted([[1] * (right + more) + [0] * (16 - right - more) for right in base]) for more in (0, 1))
+    found = difference(a, b)
+    assert found["value"] == pytest.approx(1 / 16) and found["low"] > 0 and found["p"] == 0.0
+    assert difference(b, a)["value"] == pytest.approx(-1 / 16)
+    assert a.summary()["pass@1"]["high"] > b.summary()["pass@1"]["value"]
+    same = difference(a, a)
+    assert same == {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+    assert difference(a, b, "mean_length")["value"] < 0                                   # 7 is shorter than 100
+
+
+def test_difference_needs_the_same_problems() -> None:
+    a = scripted([[1], [0]])
+    with pytest.raises(R1Error, match="not on the same problems .*the number of problems"):
+        difference(a, scripted([[1], [0], [1]]))
+    with pytest.raises(R1Error, match="not on the same problems .*math/chain/2/en"):
+        difference(a, scripted([[1], [0]], level=[1, 2]))
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Manners
+
+@pytest.mark.parametrize(("completion", "name"), [
+    ("", "untagged"), ("I do not know.", "untagged"), ("3+4=7. It is 7.", "untagged"), ("<think> 3+4=7 </think> 7", "untagged"),
+    ("<think> 3+4=7 <answer> 7 </answer> </think>", "untagged"), (answered("7") + answered("8"), "untagged"),
+    ("<answer>7</answer>", "glance"), (answered("7", ""), "glance"), (answered("7", "Easy."), "glance"),
+    (answered("7", "But wait."), "glance"),
+    (answered("12 and 5", "I guess = maybe"), "glance"), (answered("x = 7", "Easy."), "glance"),
+    (answered("7"), "one_pass"), ("3+4=7\n<answer>7</answer>", "one_pass"), (answered("7", "先算3 + 4 = 7"), "one_pass"),
+    (answered("3+4*5", "Try 3+4*5: 7, 35. I take that."), "one_pass"), (answered("A", "Ann > Ben > Eva"), "one_pass"),
+    (answered("def f(x):\n    return x+1", "return x+1"), "one_pass"),
+    (answered("7", "3+4=8. Wait, 3+4=7"), "check_and_retry"), (answered("7", "3+4=8，不对，3+4=7"), "check_and_retry"),
+    (answered("3*5", "Try 3*4=12, not 15.\nTry 3*5=15."), "check_and_retry"),
+    (answered("3*5", "Try 3*4=12, too small."), "check_and_retry"),
+    (answered("3*5", "试3*4=12，太小。"), "check_and_retry"), (answered("3*5", "Try 3*5=15. Yes."), "check_and_retry"),
+])
+def test_manner(completion: str, name: str) -> None:
+    assert manner(completion) == name
+
+
+WRITTEN_AS = {"glance": "glance", "steps": "one_pass", "slips": "one_pass", "check": "check_and_retry", "retry": "check_and_retry"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS.values() if kind.domain in ("math", "logic", "code")], ids=lambda kind: kind.name)
+def test_manner_reads_back_how_the_corpus_was_written(kind) -> None:
+    rng = seeds.rng("test", "manner", kind.name)
+    for level, language, written in itertools.product(LEVELS, ("en", "zh"), kind.manners):
+        for _ in range(5):
+            work = kind.work(draw(kind, rng, level, language, "train"), written, Voice(rng, language))
+            completion = corpus.tagged(work.think, work.answer)
+            assert manner(completion) == WRITTEN_AS[written], completion
+
+
+def test_by_manner_counts_and_scores() -> None:
+    texts = ["<answer>7</answer>", "<answer>8</answer>", answered("7"), answered("7", "3+4=8 等等 3+4=7"), "seven"]
+    completions = evaluate(Script({"3 + 4": texts}), [problem()], samples=5, settings=SETTINGS, seed=0).completions
+    found = by_manner(completions)
+    assert list(found) == list(evaluation.MANNERS)
+    assert {name: row["completions"] for name, row in found.items()} == {"glance": 2, "one_pass": 1, "check_and_retry": 1, "untagged": 1}
+    assert [row["accuracy"] for row in found.values()] == [0.5, 1.0, 1.0, 0.0]
+    assert found["check_and_retry"]["mixing"] == 1.0 and found["one_pass"]["mixing"] == 0.0
+    assert sum(row["share"] for row in found.values()) == pytest.approx(1.0)
+    assert by_manner([])["glance"] == {"completions": 0, "share": 0.0, "accuracy": None, "mean_length": None, "mixing": None}
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Evaluations
+
+PROBLEMS = [problem("Add 3 and 4.", "7", level=1), problem("把3和4相加。", "7", level=2, language="zh"),
+            problem("Find 12.", "12", level=2, answer_type="factors", kind="factor_pair"),
+            problem("Say hello.", "Hello!", level=1, answer_type="text", kind="greeting", domain="general")]
+ANSWERS = {
+    "Add 3 and 4.": [answered("7"), answered("8", "3+4=8"), answered("7", "3+4=8. Wait, 3+4=7 等等"), "7"],
+    "把3和4相加。": [answered("7", "先算3+4=7"), answered("7", "so 3+4=7"), answered("9", "3+4=9"), answered("7") + " ok"],
+    "Find 12.": [answered("3*4", "3*4=12"), answered("2*6", "2*6=12"), answered("4*3", "4*3=12"), "<think> 3*4=12"],
+    "Say hello.": [answered("Hello!", "Easy.")] * 4,
+}
+
+
+@pytest.fixture
+def result() -> Evaluation:
+    return evaluate(Script(ANSWERS, cut=["<think> 3*4=12"]), PROBLEMS, samples=4, settings=SETTINGS, seed=3)
+
+
+def test_completions_stand_with_their_problem(result: Evaluation) -> None:
+    assert [c.text for c in result.completions] == [written for answers in ANSWERS.values() for written in answers]
+    assert [c.accuracy for c in result.completions] == [1, 0, 1, 0, 1, 1, 0, 1, 1, 1, 1, 0, None, None, None, None]
+    assert [c.format for c in result.completions] == [1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1]
+    assert [c.mixing for c in result.completions] == [False, False, True, False, False, True, False, False] + [False] * 8
+    third = result.completions[2]
+    assert (third.problem, third.domain, third.kind, third.level, third.language) == (PROBLEMS[0].id, "math", "chain", 1, "en")
+    assert third.reflection == 2 and third.finished and third.length == len(third.text)
+
+
+def test_summary(result: Evaluation) -> None:
+    summary = result.summary()
+    assert summary["k"] == 4 and summary["problems"] == 4
+    assert summary["pass@1"]["value"] == pytest.approx((2 / 4 + 3 / 4 + 3 / 4) / 3)       # greetings are judged by no rule
+    assert summary["pass@k"]["value"] == 1.0
+    assert summary["cons@k"]["value"] == pytest.approx((1 + 1 + 1) / 3)                   # 3*4 and 4*3 outvote 2*6
+    assert summary["format"]["value"] == pytest.approx(13 / 16)
+    assert summary["language_mixing"]["value"] == pytest.approx(2 / 16)
+    assert summary["reflection"]["value"] == pytest.approx(2 / 16)
+    assert summary["clipped"]["value"] == pytest.approx(1 / 16)
+    assert summary["mean_length"]["value"] == pytest.approx(np.mean([c.length for c in result.completions]))
+    assert list(summary["by_level"]) == [1, 2] and list(summary["by_language"]) == ["en", "zh"]
+    assert summary["by_level"][1]["pass@1"]["value"] == 0.5 and summary["by_level"][1]["problems"] == 2
+    assert summary["by_kind"]["greeting"]["pass@1"] == {"value": None, "low": None, "high": None}
+    assert set(summary["by_domain"]) == {"math", "general"}
+    for name in ("pass@1", "pass@k", "cons@k", "mean_length"):
+        assert summary[name]["low"] <= summary[name]["value"] <= summary[name]["high"]
+    assert result.pass_at(2)["value"] == pytest.approx((pass_at_k(4, np.array([2]), 2)[0] + 2 * pass_at_k(4, np.array([3]), 2)[0]) / 3)
+
+
+def test_held_out_row_has_the_names_of_the_metrics_file(result: Evaluation) -> None:
+    row, summary = result.held_out_row(), result.summary()
+    assert set(row) == {"eval_accuracy", "eval_format", "eval_length", "eval_reflection", "eval_language_mixing", "eval_clipped",
+                        "eval_accuracy/level_1", "eval_accuracy/level_2"}
+    assert row["eval_accuracy"] == pytest.approx(summary["pass@1"]["value"])
+    assert row["eval_accuracy/level_2"] == pytest.approx(0.75)
+    assert row["eval_length"] == pytest.approx(summary["mean_length"]["value"])
+    assert all(type(value) is float for value in row.values())
+    unjudged = evaluate(Script(ANSWERS), PROBLEMS[3:], samples=4, settings=SETTINGS, seed=0)
+    assert "eval_accuracy" not in unjudged.held_out_row() and unjudged.held_out_row()["eval_format"] == 1.0
+
+
+def test_the_result_depends_on_the_seed_and_not_on_who_watches() -> None:
+    many = [problem(f"Question {i}:") for i in range(130)]
+    answers = {f"Question {i}:": [answered("7")] for i in range(130)}
+    watched, alone, other = Script(answers), Script(answers), Script(answers)
+    seen: list[tuple[int, int]] = []
+    a = evaluate(watched, many, samples=1, settings=SETTINGS, seed=5, progress=lambda done, total: seen.append((done, total)))
+    b = evaluate(alone, many, samples=1, settings=SETTINGS, seed=5)
+    evaluate(other, many, samples=1, settings=SETTINGS, seed=6)
+    assert a == b and watched.calls == alone.calls
+    assert seen[-1] == (130, 130) and sum(n for n, _, _ in watched.calls) == 130
+    call_seeds = [seed for _, _, seed in watched.calls]
+    assert len(set(call_seeds)) == len(call_seeds) and not set(call_seeds) & {seed for _, _, seed in other.calls}
+
+
+def test_the_prompt_is_the_callers_and_the_template_is_kept() -> None:
+    result = evaluate(Script({"Q": ["7"]}), [problem("Q")], samples=1, settings=SETTINGS, seed=0, prompt=text.chat_prompt)
+    assert result.template == "<|user|>{question}<|assistant|>"
+    assert result.settings == {"max_new_tokens": 64, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+
+
+def test_rescore_gives_the_same_numbers_without_the_model(result: Evaluation, tmp_path: Path) -> None:
+    assert result.rescore(rewards.mix()) == result
+    result.save(tmp_path / "evaluation.json")
+    assert load(tmp_path / "evaluation.json").rescore(rewards.mix()).summary() == result.summary()
+    strict = rewards.RewardMix({"accuracy_reward": lambda completions, **_: [0.0] * len(completions),
+                                "format_reward": rewards.format_reward})
+    assert result.rescore(strict).summary()["pass@1"]["value"] == 0.0
+    assert result.rescore(strict).summary()["format"] == result.summary()["format"]
+    with pytest.raises(R1Error, match="lacks format_reward"):
+        result.rescore(rewards.mix("accuracy_reward"))
+
+
+def test_save_and_load(result: Evaluation, tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "evaluation.json"
+    result.about.update(model="data/base-3m", set="math")
+    result.save(path)
+    again = load(path)
+    assert again == result and again.about == {"model": "data/base-3m", "set": "math"}
+    assert [file.name for file in path.parent.iterdir()] == ["evaluation.json"]
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert stored["seed"] == 3 and stored["template"] == text.zero_prompt("{question}") and stored["samples"] == 4
+    assert stored["summary"]["pass@1"] == result.summary()["pass@1"]
+    for name in ("pass@1", "pass@k", "cons@k", "mean_length"):
+        assert set(stored["summary"][name]) == set(stored["summary"]["by_level"]["1"][name]) == {"value", "low", "high"}
+    again.save(path)
+    assert json.loads(path.read_text(encoding="utf-8")) == stored
+
+
+def test_a_killed_save_leaves_the_old_file(result: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "evaluation.json"
+    result.save(path)
+    before = path.read_text(encoding="utf-8")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+    monkeypatch.setattr(evaluation.os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        result.rescore(rewards.mix()).save(path)
+    assert path.read_text(encoding="utf-8") == before
+
+
+def test_damaged_files_are_told_from_whole_ones(result: Evaluation, tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    with pytest.raises(R1Error, match="evaluation.json: there is no such evaluation"):
+        load(path)
+    result.save(path)
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole[:len(whole) // 2], encoding="utf-8")
+    with pytest.raises(R1Error, match="evaluation.json: this is not an evaluation"):
+        load(path)
+    path.write_text("[1, 2]", encoding="utf-8")
+    with pytest.raises(R1Error, match="this is not an evaluation"):
+        load(path)
+    stored = json.loads(whole)
+    path.write_text(json.dumps({**stored, "completions": stored["completions"][:-1]}), encoding="utf-8")
+    with pytest.raises(R1Error, match="15 completions, not 4 x 4"):
+        load(path)
+
+
+def test_an_evaluation_of_nothing_is_refused() -> None:
+    with pytest.raises(R1Error, match="0 problems"):
+        evaluate(Script({}), [], samples=4, settings=SETTINGS, seed=0)
+    with pytest.raises(R1Error, match="samples=0"):
+        evaluate(Script(ANSWERS), PROBLEMS, samples=0, settings=SETTINGS, seed=0)
+
+
+def test_table_is_small_and_says_what_was_measured(result: Evaluation) -> None:
+    lines = table(result.summary()).splitlines()
+    assert "pass@1" in lines[0] and "pass@4" in lines[0] and "cons@4" in lines[0]
+    assert [line.split("  ")[0] for line in lines[1:]] == ["all", "level 1", "level 2", "chain", "factor_pair", "greeting", "en", "zh"]
+    assert "66.7 [50.0, 75.0]" in lines[1]
+    assert lines[6].split()[2] == "-"                                                     # a greeting is judged by no rule
+    assert len({len(line) for line in lines}) == 1 and len(lines[0]) <= 140
+    # an evaluation of one sample has a table too
+    assert "pass@1" in table(scripted([[1], [0]]).summary())
+
+
+def test_a_real_policy_can_be_evaluated(tiny_policy) -> None:
+    from r1lib.sampling.torch import TorchSampler
+
+    settings = SamplingSettings(max_new_tokens=8)
+    a, b = (evaluate(TorchSampler(tiny_policy), PROBLEMS, samples=2, settings=settings, seed=1) for _ in range(2))
+    assert a == b and all(c.length <= 8 for c in a.completions)
+    assert a.summary()["clipped"]["value"] == np.mean([not c.finished for c in a.completions])
