@@ -1,6 +1,148 @@
+"""python -m r1lib: everything that can be done without a notebook. A user's mistake is one line on stderr and exit code 2."""
+
+import argparse
+import os
 import sys
 from pathlib import Path
-from r1lib.training.pretrain import pretrain
-if __name__=="__main__":
-    a=dict(zip(sys.argv[2::2],sys.argv[3::2]))
-    pretrain(a.get("--sizes","0.4m,1m,3m").split(","),Path(a["--out"]),tokens=int(a["--tokens"]),device=a.get("--device","cuda"),rows_per_step=int(a.get("--rows","192")),workers=int(a["--workers"]) if "--workers" in a else None,command="python -m r1lib "+" ".join(sys.argv[1:]))
+
+from r1lib import paths, tasks
+from r1lib.errors import R1Error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m r1lib", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    run = commands.add_parser("run", help="train a stage, or go on with it, or load it")
+    run.add_argument("--to", default="zero", help="the stage (default: %(default)s)")
+    run.add_argument("--profile", default="cpu", help="smoke, cpu or gpu (default: %(default)s)")
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--base", help="a base model of data/ or a folder, instead of the profile's")
+    run.add_argument("--combine", default="sum", help="how rewards are put together: sum (the paper) or gated")
+    run.add_argument("--domains", nargs="+", help="domains or kinds of problems (default: math logic)")
+    run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the recipe, such as steps=100 learning_rate=1e-4")
+    run.add_argument("--folder", type=Path, help="instead of runs/<profile>/<stage>")
+    run.set_defaults(do=_run)
+
+    evaluate = commands.add_parser("evaluate", help="measure a model on a fixed set or a file of problems")
+    evaluate.add_argument("--model", required=True, help="a model folder, or the name of a base model of data/")
+    evaluate.add_argument("--set", default="math", dest="set_name", help=f"{', '.join(tasks.EVALUATION_SETS)}, or a JSONL file (default: %(default)s)")
+    evaluate.add_argument("--samples", type=int, default=16, help="answers to each problem (default: %(default)s)")
+    evaluate.add_argument("--temperature", type=float, default=1.0)
+    evaluate.add_argument("--top-p", type=float, default=1.0)
+    evaluate.add_argument("--max-new-tokens", type=int, default=256)
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--device", default="cpu")
+    evaluate.add_argument("--json", type=Path, help="where the summary and every completion go")
+    evaluate.set_defaults(do=_evaluate)
+
+    report = commands.add_parser("report", help="execute the notebooks and write runs/<profile>/report/")
+    report.add_argument("--profile", default="cpu")
+    report.add_argument("--seed", type=int)
+    report.add_argument("--only", nargs="*", default=[], help="numbers or names of notebooks")
+    report.add_argument("--store", action="store_true", help="keep the outputs in notebooks/ as well")
+    report.set_defaults(do=_report)
+
+    results = commands.add_parser("results", help="train R1-Zero with several seeds and write results/r1_zero/")
+    results.add_argument("--profile", default="cpu")
+    results.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    results.set_defaults(do=_results)
+
+    pretrain = commands.add_parser("pretrain", help="make the base models anew, on a GPU")
+    pretrain.add_argument("--sizes", nargs="+", default=["0.4m", "1m", "3m"])
+    pretrain.add_argument("--out", type=Path, default=paths.data())
+    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument("--tokens", type=int, help="how many tokens each size reads (default: 400 million)")
+    pretrain.add_argument("--workers", type=int, help="processes that write the corpus (default: all cores but two)")
+    pretrain.add_argument("--device", default="cuda")
+    pretrain.set_defaults(do=_pretrain)
+
+    world = commands.add_parser("evaluation-sets", help="write the fixed evaluation sets anew into data/evaluation/")
+    world.set_defaults(do=lambda _: [print(path) for path in tasks.write_evaluation_sets()] and 0)
+
+    options = parser.parse_args(arguments)
+    try:
+        return options.do(options) or 0
+    except R1Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:                                 # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+# Each command imports what it needs, so that a mistyped one does not wait for torch.
+
+def _settings(pairs: list[str]) -> dict[str, object]:
+    """name=value pairs as numbers where they are numbers."""
+    settings: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise R1Error(f"--set {pair!r}: write NAME=VALUE, for example steps=100.")
+        for read in (int, float, str):
+            try:
+                settings[name] = read(value)
+                break
+            except ValueError:
+                continue
+    return settings
+
+
+def _run(options: argparse.Namespace) -> int:
+    from r1lib import stages
+    from r1lib.training.metrics import Progress
+
+    done = stages.run(options.to, profile=options.profile, seed=options.seed, base=options.base, combine=options.combine, folder=options.folder,
+                      domains=options.domains or stages.ZERO_DOMAINS, settings=_settings(options.set), watchers=[Progress()])
+    print(f"{done.name}: {'finished' if done.finished else 'stopped; the same command goes on'}: {done.folder}")
+    return 0 if done.finished else 130
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from r1lib import evaluation, stages
+    from r1lib.policy import Policy
+    from r1lib.sampling import SamplingSettings
+    from r1lib.sampling.torch import TorchSampler
+
+    known = options.set_name in tasks.EVALUATION_SETS
+    if not known and not options.set_name.endswith(".jsonl"):
+        raise R1Error(f"evaluation set {options.set_name!r} is not known: choose one of {', '.join(tasks.EVALUATION_SETS)}, or name a .jsonl file.")
+    problems = tasks.evaluation_set(options.set_name) if known else tasks.read_problems(Path(options.set_name))
+    model = Path(options.model)
+    policy = Policy.load(model if model.exists() or "/" in options.model else stages.base_folder(options.model), device=options.device)
+    settings = SamplingSettings(max_new_tokens=options.max_new_tokens, temperature=options.temperature, top_p=options.top_p)
+    made = evaluation.evaluate(TorchSampler(policy), problems, samples=options.samples, settings=settings, seed=options.seed,
+                               progress=lambda done, of: print(f"  {done} of {of} problems", flush=True))
+    made.about.update(model=options.model, set=options.set_name)
+    print(evaluation.table(made.summary()))
+    if options.json:
+        made.save(options.json)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from r1lib.report.notebooks import run_notebooks
+
+    return min(run_notebooks(options.profile, only=options.only, seed=options.seed, store=options.store), 1)
+
+
+def _results(options: argparse.Namespace) -> int:
+    from r1lib.report import results
+
+    results.r1_zero(options.profile, options.seeds)
+    return 0
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    from r1lib.training import pretrain
+
+    command = "python -m r1lib " + " ".join(sys.argv[1:])
+    pretrain.pretrain(options.sizes, options.out, seed=options.seed, tokens=options.tokens or pretrain.TOKENS, workers=options.workers,
+                      device=options.device, command=command)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

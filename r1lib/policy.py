@@ -14,8 +14,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from r1lib.errors import R1Error
+
+logging.disable_progress_bar()      # models of a few megabytes are read in an instant; the bars would fill the notebooks
+
+logging.disable_progress_bar()      # a bar for every load of a model of a few megabytes is noise in a notebook
 
 
 @dataclass
@@ -30,21 +35,24 @@ class Policy:
     folder: Path | None = None
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, hub: bool = False) -> "Policy":
+    def load(
+        cls, folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, hub: bool = False,
+    ) -> "Policy":
         """Read a model folder, ready to sample from.
 
-        A folder that is missing, damaged or not a model is an `R1Error` that names it. Only with `hub=True` may a name like "owner/model" that
-        is no local path be looked up on the Hugging Face hub. Code that comes with a model is never run, and pickled weights are never read.
+        A folder that is missing, damaged or not a model is an `R1Error` that names it. Only with `hub=True` may a name like "owner/model"
+        that is no local path be looked up on the Hugging Face hub. Code that comes with a model is never run, pickled weights never read.
         """
         name, local = str(folder), None
         if not (hub and "/" in name and not Path(name).exists()):
             local = _whole(Path(folder))
             name = str(local)
-        options = dict(trust_remote_code=False, local_files_only=not hub)
+        safely = dict(trust_remote_code=False, local_files_only=local is not None)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name, **options)
-            model, found = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, use_safetensors=True, output_loading_info=True, **options)
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(name, **safely)
+            model, found = AutoModelForCausalLM.from_pretrained(
+                name, dtype=dtype, use_safetensors=True, output_loading_info=True, **safely)
+        except Exception as error:       # what these raise for a folder that is no model is of any type, `Exception` itself included
             raise R1Error(f"{folder}: cannot be read as a language model ({_first_line(error)}).") from error
         if found["missing_keys"]:        # transformers would go on with random weights in their place
             missing = sorted(found["missing_keys"])
@@ -52,7 +60,10 @@ class Policy:
         return cls(model.to(device).eval(), tokenizer, local)
 
     def save(self, folder: str | Path) -> None:
-        """Write the policy as a plain Hugging Face folder, all or nothing: a process killed on the way leaves the old folder, or the new one."""
+        """Write the policy as a plain Hugging Face folder, all or nothing.
+
+        A process that is killed on the way leaves what `load` reads as the old policy or as the new one, never half of one.
+        """
         folder = Path(folder)
         writing, aside = _writing(folder), _aside(folder)
         shutil.rmtree(writing, ignore_errors=True)
@@ -61,13 +72,13 @@ class Policy:
         self.tokenizer.save_pretrained(writing)
         if folder.exists():
             shutil.rmtree(aside, ignore_errors=True)
-            os.replace(folder, aside)    # a folder cannot be renamed onto a filled one; `load` looks here should we die before the next line
+            os.replace(folder, aside)    # a folder cannot be renamed onto a filled one; `load` looks there if we die before the next line
         os.replace(writing, folder)
         shutil.rmtree(aside, ignore_errors=True)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, and nothing that is not in the text."""
-        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these ids. Marks such as tags stay; padding and end-of-text tokens at the end go."""
@@ -144,7 +155,9 @@ def _whole(folder: Path) -> Path:
         raise R1Error(f"{folder}: no such model folder. Run the stage that writes it, or correct the path.")
     if not (folder / "config.json").exists():
         raise R1Error(f"{folder}: no config.json, so this is not a model folder. Run the stage that writes it, or correct the path.")
-    for file in [folder / "config.json", *_weights(folder)]:
+    if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise R1Error(f"{folder}: no tokenizer (tokenizer.json). Copy the one that the model was trained with.")
+    for file in [*folder.glob("*.json"), *_weights(folder)]:
         try:
             if file.suffix == ".json":
                 json.loads(file.read_text(encoding="utf-8"))
@@ -153,8 +166,6 @@ def _whole(folder: Path) -> Path:
                     pass
         except (OSError, ValueError, SafetensorError) as error:
             raise R1Error(f"{file}: damaged or cut short ({_first_line(error)}). Copy or train the model again.") from error
-    if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise R1Error(f"{folder}: no tokenizer (tokenizer.json). Copy the one that the model was trained with.")
     return folder
 
 
@@ -163,10 +174,9 @@ def _weights(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.exists():
         try:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise R1Error(f"{index}: damaged ({_first_line(error)}). Copy or train the model again.") from error
-        return [folder / shard for shard in shards]
+            return [folder / shard for shard in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise R1Error(f"{index}: damaged, it lists no weights. Copy or train the model again.") from error
     if not (folder / "model.safetensors").exists():
         raise R1Error(f"{folder}: no model.safetensors (other formats are not read). Save the model as safetensors.")
     return [folder / "model.safetensors"]

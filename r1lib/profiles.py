@@ -1,4 +1,4 @@
-"""What smoke, cpu, gpu and multi-gpu mean: where a run happens, from which base, and how long each stage is.
+"""What smoke, cpu and gpu mean: where a run happens, from which base, and how long each stage is.
 
 A profile holds only what differs between machines. What the algorithm is lives in the recipes, and what the paper used in `paper.py`.
 """
@@ -14,27 +14,29 @@ from r1lib.errors import R1Error
 class Profile:
     """One way to run everything.
 
-    base: the folder in data/ that R1-Zero starts from, or a path, or a hub name.
-    zero: settings of the GRPO recipe of R1-Zero (`training.grpo.GRPORecipe`).
-    evaluation_samples: answers per problem in the evaluations at the start and the end of a stage.
-    evaluation_problems: how many problems of a fixed set are used, or None for all.
+    base: what R1-Zero starts from: a folder of data/, a path, or a hub name.
+    zero: settings of R1-Zero's GRPO recipe (`training.grpo.GRPORecipe`), as far as they differ from its defaults.
+    held_out_samples: answers per problem when a run in training is measured; evaluation_samples: before and after.
+    evaluation_problems: how many problems of a fixed set are used, spread over all of it; None for all.
     """
 
     name: str
+    what_for: str
     device: str
     base: str
     zero: Mapping[str, Any] = field(default_factory=dict)
+    held_out_samples: int = 4
     evaluation_samples: int = 16
     evaluation_problems: int | None = None
 
 
-_CPU_ZERO = dict(steps=40, prompts_per_step=32, samples_per_prompt=16, max_new_tokens=256, learning_rate=3e-4, evaluate_every=10)
-
 PROFILES = {
-    "smoke": Profile("smoke", "cpu", "base-0.4m", _CPU_ZERO | dict(steps=3, prompts_per_step=4, samples_per_prompt=4, max_new_tokens=64),
-                     evaluation_samples=4, evaluation_problems=24),
-    "cpu": Profile("cpu", "cpu", "base-3m", _CPU_ZERO),
-    "gpu": Profile("gpu", "cuda", "base-3m", _CPU_ZERO | dict(steps=200, prompts_per_step=64)),
+    "smoke": Profile("smoke", "a test that everything runs: nothing is learned", "cpu", "base-0.4m",
+                     dict(steps=3, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=96, evaluate_every=2),
+                     held_out_samples=2, evaluation_samples=4, evaluation_problems=30),
+    "cpu": Profile("cpu", "the miniature, trained for real on two cores", "cpu", "base-3m", dict(steps=40)),
+    "gpu": Profile("gpu", "the miniature, trained longer on one GPU", "cuda", "base-3m",
+                   dict(steps=200, prompts_per_step=64, learning_rate=2e-4, evaluate_every=20, tokens_per_micro_batch=65_536)),
 }
 
 

@@ -14,7 +14,7 @@ class SamplingSettings:
     max_new_tokens: an answer that has not ended by itself is cut after this many.
     temperature: divides the logits, above 0. top_k=1 is greedy decoding.
     top_k: draw from the k most probable tokens only; 0 means all.
-    top_p: then from the smallest set of the most probable tokens that holds this share of the probability (nucleus sampling, arXiv 1904.09751).
+    top_p: then from the smallest set of the most probable tokens that holds this share of probability (nucleus, arXiv 1904.09751).
     """
 
     max_new_tokens: int

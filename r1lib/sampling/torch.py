@@ -2,15 +2,16 @@
 
 Where `model.generate` loses its time, and what is done here instead:
 - it grows the key/value cache by copying it at every token; ours is allocated once and written in place;
-- it runs the prompt once per answer; here once per prompt, and the answers begin from a copy of its cache;
+- it runs and stores the prompt once per answer; here once per prompt, and its answers attend to it in one matrix product;
 - it repeats key/value heads until there are as many as query heads; here the query heads that share one are the rows of a matrix product;
 - it computes answers that have ended until the last one has; here they leave the batch at once, and the last row moves into the gap.
 
-A token is drawn by inverting the distribution function at one uniform number, which belongs to (seed, prompt, sample, step) alone. So an answer
-does not depend on the answers that are computed beside it, on `max_rows`, or on when its neighbours end.
+A token is drawn by inverting the distribution function at one uniform number, which belongs to (seed, prompt, sample, step) alone. So an
+answer does not depend on the answers that are computed beside it, on `max_rows`, or on when its neighbours end.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -37,28 +38,70 @@ class TorchSampler:
     @torch.inference_mode()
     def sample(self, prompts: Sequence[str], samples: int, settings: SamplingSettings, *, seed: int) -> list[Rollout]:
         """`samples` answers to each prompt, prompt by prompt: sample j of prompt i is at [i * samples + j]."""
-        prompt_ids = self.policy.encode(prompts)
-        network = _Network(self.policy.model)
+        network, prompt_ids = _Network(self.policy.model), self.policy.encode(prompts)
         for index, ids in enumerate(prompt_ids):
             if not ids:
                 raise R1Error(f"prompt {index} is empty: there is nothing to answer.")
             if len(ids) + settings.max_new_tokens > network.longest:
-                raise R1Error(f"prompt {index} has {len(ids)} tokens, and {settings.max_new_tokens} new ones go beyond the {network.longest} that "
-                              "the model was made for. Shorten the prompt or lower max_new_tokens.")
+                raise R1Error(f"prompt {index} has {len(ids)} tokens, and max_new_tokens={settings.max_new_tokens} goes beyond the "
+                              f"{network.longest} that the model was made for: shorten the prompt or lower max_new_tokens.")
         by_length = sorted(range(len(prompts)), key=lambda index: len(prompt_ids[index]))     # so that little of a wave is padding
         rows = [(index, sample) for index in by_length for sample in range(samples)]
         rollouts: dict[tuple[int, int], Rollout] = {}
         for start in range(0, len(rows), self.max_rows):
             wave = rows[start:start + self.max_rows]
-            answers = _Wave(network, wave, prompt_ids, settings, self.policy.stop_ids, seed).run()
+            streams = [seeds.generator("sample", seed, *row) for row in wave]
+            uniform = torch.stack([torch.rand(settings.max_new_tokens, dtype=torch.float64, generator=stream) for stream in streams])
+            answers = _answer(network, [prompt_ids[index] for index, _ in wave], uniform, settings, self.policy.stop_ids)
             for (index, sample), (ids, logprobs, finished) in zip(wave, answers, strict=True):
-                text = self.policy.decode(ids)
-                rollouts[index, sample] = Rollout(index, prompt_ids[index], ids, logprobs, text, finished)
+                rollouts[index, sample] = Rollout(index, prompt_ids[index], ids, logprobs, self.policy.decode(ids), finished)
         return [rollouts[index, sample] for index in range(len(prompts)) for sample in range(samples)]
 
 
+# After how many tokens ended answers leave the batch. Asking a GPU which have ended makes it wait; a CPU has the answer at hand.
+_LOOK_EVERY = {"cpu": 1, "cuda": 8}
+
+
+def _answer(
+    network: "_Network", prompt_ids: list[list[int]], uniform: Tensor, settings: SamplingSettings, stop_ids: frozenset[int],
+) -> list[tuple[list[int], list[float], bool]]:
+    """One wave: (ids, log-probabilities, finished) for each prompt, where answers to one prompt share its computation.
+
+    uniform: [rows, max_new_tokens], the random numbers of each answer.
+    """
+    device, steps = network.device, settings.max_new_tokens
+    uniform = uniform.to(device)
+    all_ids = torch.zeros(uniform.shape, dtype=torch.long, device=device)
+    all_logprobs = torch.zeros(uniform.shape, device=device)
+    stops = torch.zeros(network.vocabulary, dtype=torch.bool, device=device)
+    stops[list(stop_ids)] = True
+    look_every = _LOOK_EVERY.get(device.type, 1)
+
+    cache = _Cache(network, prompt_ids, steps)
+    logits = cache.read_prompts()
+    row = torch.arange(len(prompt_ids), device=device)               # which answer is in each place of the batch
+    ended = torch.zeros_like(row, dtype=torch.bool)
+    for step in range(steps):
+        ids, logprobs = draw(logits, uniform[row, step], settings)
+        all_ids[row, step], all_logprobs[row, step] = ids, logprobs
+        ended = ended | stops[ids]
+        if step == steps - 1 or (step % look_every == 0 and ended.all()):
+            break
+        if step % look_every == 0 and ended.any():
+            kept = cache.drop(ended)
+            ids, row, ended = ids[kept], row[kept], ended[kept]
+        logits = cache.read(ids)
+
+    def cut(ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float], bool]:
+        """What belongs to the answer: all up to the first stop token."""
+        end = next((place for place, id in enumerate(ids, 1) if id in stop_ids), None)
+        return ids[:end], logprobs[:end], end is not None
+
+    return [cut(*answer) for answer in zip(all_ids.tolist(), all_logprobs.tolist(), strict=True)]
+
+
 class _Network:
-    """The model's weights and arithmetic, without what training needs. Matrices that read the same input are joined, so that one product does."""
+    """The model's weights and arithmetic, without what training needs. Layers that read the same input are joined into one product."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         config = model.config
@@ -71,43 +114,48 @@ class _Network:
         self.eps = config.rms_norm_eps
         self.longest = config.max_position_embeddings
         self.embedding, self.head = model.model.embed_tokens.weight, model.lm_head.weight
+        self.vocabulary, self.device, self.dtype = len(self.head), self.head.device, self.head.dtype
         self.final_norm, self.rotary = model.model.norm.weight, model.model.rotary_emb
         self.layers = []
         for layer in model.model.layers:
             attention, mlp = layer.self_attn, layer.mlp
             self.layers.append((
-                layer.input_layernorm.weight, *_join(attention.q_proj, attention.k_proj, attention.v_proj),
-                [getattr(attention, norm).weight for norm in ("q_norm", "k_norm") if hasattr(attention, norm)],
-                *_join(attention.o_proj), layer.post_attention_layernorm.weight, *_join(mlp.gate_proj, mlp.up_proj), *_join(mlp.down_proj)))
+                layer.input_layernorm.weight, _join(attention.q_proj, attention.k_proj, attention.v_proj),
+                [getattr(attention, norm).weight for norm in ("q_norm", "k_norm") if hasattr(attention, norm)], _join(attention.o_proj),
+                layer.post_attention_layernorm.weight, _join(mlp.gate_proj, mlp.up_proj), _join(mlp.down_proj)))
 
     def tables(self, length: int) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the rotary angles for positions 0 to length - 1, each [length, 1, dim]; the model's own, with any scaling it has."""
-        positions = torch.arange(length, device=self.embedding.device)[None]
-        cos, sin = self.rotary(self.embedding, positions)
+        """Cosine and sine of the rotary angles for positions 0 to length - 1, each [length, 1, dim], with any scaling that the model has.
+
+        The first half of the sines is negated: (a, b) turns into (a cos - b sin, b cos + a sin).
+        """
+        with torch.inference_mode(False):      # some kinds of scaling keep a buffer from this call, which training must be able to use
+            cos, sin = self.rotary(self.embedding, torch.arange(length, device=self.device)[None])
+        sin = torch.cat([-sin[..., :self.dim // 2], sin[..., self.dim // 2:]], dim=-1)
         return cos[0, :, None], sin[0, :, None]
 
     def norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
 
-    def hidden(self, ids: Tensor, cos: Tensor, sin: Tensor, attend: Callable[[int, Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+    def hidden(self, ids: Tensor, cos: Tensor, sin: Tensor, attend: Callable[[int, Tensor, Tensor], Tensor]) -> Tensor:
         """[tokens] ids and their rotary angles [tokens, 1, dim] -> [tokens, hidden size] behind the last norm.
 
-        attend(layer, queries [tokens, heads, dim], keys and values [tokens, kv_heads, dim]) -> [tokens, heads * dim].
+        attend(layer, queries [tokens, heads, dim], keys and values [tokens, 2, kv_heads, dim]) -> [tokens, heads * dim].
         """
-        x, half = self.embedding[ids], self.dim // 2
-        for index, (norm, qkv, qkv_bias, qk_norms, out, out_bias, mlp_norm, gate_up, gate_up_bias, down, down_bias) in enumerate(self.layers):
-            joint = F.linear(self.norm(x, norm), qkv, qkv_bias).view(len(x), -1, self.dim)
-            turning, values = joint.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
+        x = self.embedding[ids]
+        for index, (norm, qkv, qk_norms, out, mlp_norm, gate_up, down) in enumerate(self.layers):
+            joint = qkv(self.norm(x, norm)).view(len(x), -1, self.dim)                             # [tokens, heads + 2 * kv_heads, dim]
+            turning = joint[:, :self.heads + self.kv_heads]
             if qk_norms:                                          # Qwen3 norms each head
                 parts = turning.split([self.heads, self.kv_heads], dim=1)
-                turning = torch.cat([self.norm(part, weight) for part, weight in zip(parts, qk_norms, strict=True)], dim=1)
-            turned = turning * cos                                # rotary embedding: both halves of a head turn as one vector of the plane
-            turned[..., :half].addcmul_(turning[..., half:], sin[..., :half], value=-1)
-            turned[..., half:].addcmul_(turning[..., :half], sin[..., half:])
-            attended = attend(index, turned[:, :self.heads], turned[:, self.heads:], values)
-            x = x + F.linear(attended, out, out_bias)
-            gate, up = F.linear(self.norm(x, mlp_norm), gate_up, gate_up_bias).chunk(2, dim=-1)
-            x = x + F.linear(F.silu(gate) * up, down, down_bias)
+                turning.copy_(torch.cat([self.norm(part, weight) for part, weight in zip(parts, qk_norms, strict=True)], dim=1))
+            first, second = turning.chunk(2, dim=-1)              # rotary embedding: the halves of a head are the coordinates that turn
+            turned = torch.cat([second, first], dim=-1)
+            turning.mul_(cos).addcmul_(turned, sin)
+            memory = joint[:, self.heads:].unflatten(1, (2, self.kv_heads))
+            x += out(attend(index, joint[:, :self.heads], memory))
+            gate, up = gate_up(self.norm(x, mlp_norm)).chunk(2, dim=-1)
+            x += down(F.silu(gate, inplace=True).mul_(up))
         return self.norm(x, self.final_norm)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -115,134 +163,140 @@ class _Network:
         return F.linear(hidden, self.head).float()
 
 
-def _join(*linears: torch.nn.Linear) -> tuple[Tensor, Tensor | None]:
-    """The weights and biases of layers with one input, one under the other."""
+def _join(*linears: torch.nn.Linear) -> Callable[[Tensor], Tensor]:
+    """One linear map that gives the outputs of these, side by side."""
     biases = [linear.bias for linear in linears]
-    return torch.cat([linear.weight for linear in linears]), None if biases[0] is None else torch.cat(biases)
+    return partial(F.linear, weight=torch.cat([linear.weight for linear in linears]), bias=None if biases[0] is None else torch.cat(biases))
 
 
-class _Wave:
-    """Answers that are computed together, from their prompts to the last token.
+class _Cache:
+    """The keys and values of a wave, and attention to them.
 
-    The cache is [layer, key or value, row, kv head, slot, dim]. Prompts end at the same slot, so that the token of step t stands in one slot
-    for all rows; shorter prompts leave empty slots at the front, which a bias of minus infinity hides.
-    The first `live` rows are answers not ended yet; `row[i]` says which answer of the wave is in place i.
+    Two tensors [layer, key or value, prompt or row, kv head, slot, dim]. `prompt_memory` holds each prompt once, padded on the right, and
+    all answers to it read it there. `own_memory` holds what each row has written so far, its token of step t in slot t. The rows still
+    being written fill the first places, in any order: `prompt[i]` says where the prompt of row i lies, `length[i]` how long it is.
     """
 
-    def __init__(self, network: _Network, rows: list[tuple[int, int]], prompt_ids: list[list[int]], settings: SamplingSettings,
-                 stop_ids: frozenset[int], seed: int) -> None:
-        self.network, self.settings, self.stop_ids = network, settings, stop_ids
-        device, dtype = network.embedding.device, network.embedding.dtype
-        self.counts: dict[int, int] = {}                          # prompt index -> its rows in this wave, in the order of the rows
-        for index, _ in rows:
-            self.counts[index] = self.counts.get(index, 0) + 1
-        self.prompts = [prompt_ids[index] for index in self.counts]
-        self.width = max(map(len, self.prompts))
-        steps = settings.max_new_tokens
-        self.cache = torch.empty(len(network.layers), 2, len(rows), network.kv_heads, self.width + steps, network.dim, device=device, dtype=dtype)
+    def __init__(self, network: "_Network", prompt_ids: list[list[int]], steps: int) -> None:
+        self.network, device = network, network.device
+        places: dict[tuple[int, ...], int] = {}
+        prompt = [places.setdefault(tuple(ids), len(places)) for ids in prompt_ids]
+        self.prompts, self.slot = len(places), 0
+        self.width = max(map(len, places))
+        self.ids = torch.tensor([[*ids, *[0] * (self.width - len(ids))] for ids in places], device=device)
+        lengths = torch.tensor([len(ids) for ids in places], device=device)
+        self.prompt = torch.tensor(prompt, device=device)
+        self.length = lengths[self.prompt]
+        pads = torch.arange(self.width, device=device) >= lengths[:, None]
+        self.bias = torch.zeros(pads.shape, device=device, dtype=network.dtype).masked_fill_(pads, float("-inf")) if pads.any() else None
         self.cos, self.sin = network.tables(self.width + steps)
-        draws = [torch.rand(steps, dtype=torch.float64, generator=seeds.generator("sample", seed, *row)) for row in rows]
-        self.uniform = torch.stack(draws).to(device)              # [rows, steps]
-        self.ids = torch.zeros(len(rows), steps, dtype=torch.long, device=device)
-        self.logprobs = torch.zeros(len(rows), steps, device=device)
-        self.stops = torch.zeros(len(network.embedding), dtype=torch.bool, device=device)
-        self.stops[list(stop_ids)] = True
-        self.look_every = 1 if device.type == "cpu" else 8        # asking a GPU what has ended makes it wait for the answer
+        layers, kv_heads, dim = len(network.layers), network.kv_heads, network.dim
+        self.prompt_memory = torch.empty(layers, 2, self.prompts, kv_heads, self.width, dim, device=device, dtype=network.dtype)
+        self.own_memory = torch.empty(layers, 2, len(prompt_ids), kv_heads, steps, dim, device=device, dtype=network.dtype)
+        self.line_up()
 
-    def run(self) -> list[tuple[list[int], list[float], bool]]:
-        """(ids, log-probabilities, finished) of each row."""
-        logits = self.prefill()
-        self.row = torch.arange(len(self.ids), device=logits.device)
-        ended = torch.zeros_like(self.row, dtype=torch.bool)
-        steps = self.settings.max_new_tokens
-        for step in range(steps):
-            token, logprob = draw(logits, self.uniform[self.row, step], self.settings)
-            self.ids[self.row, step], self.logprobs[self.row, step] = token, logprob
-            ended = ended | self.stops[token]
-            if step == steps - 1:
-                break
-            if step % self.look_every == 0:
-                kept = self.close_gaps(ended, self.width + step)
-                if kept is not None:
-                    token, ended = token[kept], ended[kept]
-                if not len(token):
-                    break
-            logits = self.decode(token, self.width + step)
-        return [self.cut(ids, logprobs) for ids, logprobs in zip(self.ids.tolist(), self.logprobs.tolist(), strict=True)]
+    def read_prompts(self) -> Tensor:
+        """Compute each prompt once; the logits of every row's first token: [rows, vocabulary]."""
+        prompts, width = self.ids.shape
 
-    def cut(self, ids: list[int], logprobs: list[float]) -> tuple[list[int], list[float], bool]:
-        """What belongs to the answer: all up to the first stop token."""
-        end = next((place for place, id in enumerate(ids, 1) if id in self.stop_ids), None)
-        return ids[:end], logprobs[:end], end is not None
+        def attend(layer: int, queries: Tensor, memory: Tensor) -> Tensor:
+            q = queries.unflatten(0, (prompts, width)).transpose(1, 2)                             # [prompts, heads, width, dim]
+            self.prompt_memory[layer] = memory.unflatten(0, (prompts, width)).permute(2, 0, 3, 1, 4)
+            # Pads are on the right, so that under the causal mask no token sees one; `bias` will hide them from the answers.
+            attended = F.scaled_dot_product_attention(q, *self.prompt_memory[layer], is_causal=True, enable_gqa=True)
+            return attended.transpose(1, 2).reshape(prompts * width, -1)
 
-    def prefill(self) -> Tensor:
-        """Compute each prompt once, fill the cache of its rows, and give the logits of every row's first token: [rows, vocabulary]."""
-        device, width, count = self.row_device(), self.width, len(self.prompts)
-        ids = torch.tensor([ids + [0] * (width - len(ids)) for ids in self.prompts], device=device)      # on the right no pad is seen
-        lengths = torch.tensor([len(ids) for ids in self.prompts], device=device)
-        repeats = torch.tensor(list(self.counts.values()), device=device)
-        network, cache = self.network, self.cache
-        starts = [0, *repeats.cumsum(0).tolist()]
+        position = torch.arange(width, device=self.ids.device).repeat(prompts)
+        hidden = self.network.hidden(self.ids.flatten(), self.cos[position], self.sin[position], attend)
+        return self.network.logits(hidden.view(prompts, width, -1)[self.prompt, self.length - 1])
 
-        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            q, k, v = (part.unflatten(0, (count, width)).transpose(1, 2) for part in (queries, keys, values))    # [prompts, heads, width, dim]
-            for index, prompt in enumerate(self.prompts):
-                here = slice(starts[index], starts[index + 1])
-                cache[layer, 0, here, :, width - len(prompt):width] = k[index, :, :len(prompt)]
-                cache[layer, 1, here, :, width - len(prompt):width] = v[index, :, :len(prompt)]
-                cache[layer, :, here, :, :width - len(prompt)] = 0          # hidden, but 0 * NaN would be NaN
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2).flatten(2).flatten(0, 1)
+    def read(self, ids: Tensor) -> Tensor:
+        """Write one more token of each row into the cache; the logits of the next: [rows] -> [rows, vocabulary]."""
+        network, rows, slots, slot = self.network, len(ids), self.slot + 1, self.slot
+        kv_rows = rows * network.kv_heads
+        here = self.own_memory[:, :, :rows, :, slot].unbind()
+        own = self.own_memory[:, :, :rows, :, :slots].flatten(2, 3)                            # [layer, 2, kv_rows, slots, dim]
+        shared = self.prompt_memory[:, :, :self.prompts].flatten(2, 3)                         # [layer, 2, prompts * kv_heads, width, dim]
+        own_keys, own_values = own[:, 0].mT.unbind(), own[:, 1].unbind()                       # one view a layer, made once a token
+        prompt_keys, prompt_values = shared[:, 0].mT.unbind(), shared[:, 1].unbind()
+        bias = None if self.bias is None else self.bias.repeat_interleave(network.kv_heads, 0)[:, None]
 
-        places = torch.arange(width, device=device).repeat(count)
-        hidden = network.hidden(ids.flatten(), self.cos[places], self.sin[places], attend)
-        last = hidden.view(count, width, -1)[torch.arange(count, device=device), lengths - 1]
-        lengths = lengths.repeat_interleave(repeats)
-        self.position = lengths - width                                     # plus the slot gives the position
-        empty = torch.arange(width, device=device) < (width - lengths)[:, None]
-        self.bias = torch.zeros(empty.shape, device=device).masked_fill(empty, float("-inf"))[:, None] if empty.any() else None
-        return network.logits(last).repeat_interleave(repeats, dim=0)
+        def attend(layer: int, queries: Tensor, memory: Tensor) -> Tensor:
+            here[layer].copy_(memory.transpose(0, 1))
+            q = queries * network.dim ** -0.5
+            on_prompt = torch.bmm(self.by_prompt(q), prompt_keys[layer])
+            if bias is not None:
+                on_prompt += bias
+            on_own = torch.bmm(q.view(kv_rows, -1, network.dim), own_keys[layer]).view(rows, -1, slots)
+            scores = torch.cat([self.by_row(on_prompt), on_own], dim=-1)                           # [rows, heads, width + slots]
+            weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)
+            for_prompt, for_own = weights.split([self.width, slots], dim=-1)
+            from_own = torch.bmm(for_own.reshape(kv_rows, -1, slots), own_values[layer]).view(rows, -1)
+            from_prompt = self.by_row(torch.bmm(self.by_prompt(for_prompt), prompt_values[layer])).view(rows, -1)
+            return from_own.add_(from_prompt)
 
-    def row_device(self) -> torch.device:
-        return self.ids.device
+        self.slot += 1
+        position = self.length + slot
+        return network.logits(network.hidden(ids, self.cos[position], self.sin[position], attend))
 
-    def decode(self, token: Tensor, slot: int) -> Tensor:
-        """Put one token a row into the cache and give the logits of the next: [rows] -> [rows, vocabulary]."""
-        network, live = self.network, len(token)
-        scale = network.dim ** -0.5
+    def drop(self, gone: Tensor) -> Tensor:
+        """Let rows go, and prompts that no row reads any more; what lies last moves into the gaps.
 
-        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-            cache = self.cache[layer, :, :live]
-            cache[0, :, :, slot], cache[1, :, :, slot] = keys, values
-            k, v = (cache[part, :, :, :slot + 1].flatten(0, 1) for part in (0, 1))              # [rows * kv_heads, slots, dim], no copy
-            q = queries.reshape(len(k), -1, network.dim)                                       # the query heads of one kv head together
-            scores = torch.bmm(q * scale, k.transpose(1, 2))
-            if self.bias is not None:
-                scores.view(live, -1, slot + 1)[..., :self.width] += self.bias
-            weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(v.dtype)
-            return torch.bmm(weights, v).view(live, -1)
-
-        position = self.position + slot
-        return network.logits(network.hidden(token, self.cos[position], self.sin[position], attend))
-
-    def close_gaps(self, ended: Tensor, slot: int) -> Tensor | None:
-        """Drop the rows that have ended: live rows from the end move into their places.
-
-        Returns the old places of the rows that stay, in their new order, or None when none has ended. Costs the cache of the moved rows, which
-        are at most as many as have ended.
+        gone: [rows]. Returns the old places of the rows that stay, in their new order.
         """
-        live = len(ended) - int(ended.sum())
-        if live == len(ended):
-            return None
-        gaps = ended[:live].nonzero()[:, 0]
-        movers = live + (~ended[live:]).nonzero()[:, 0]
-        kept = torch.arange(live, device=ended.device)
-        kept[gaps] = movers
-        filled = self.cache[:, :, :, :, :slot]
-        filled[:, :, gaps] = filled[:, :, movers]
-        self.row, self.position = self.row[kept], self.position[kept]
+        kept = _close(gone)
+        _move(self.own_memory[..., :self.slot, :], kept)
+        self.length, prompt = self.length[kept], self.prompt[kept]
+        kept_prompts = _close(prompt.bincount(minlength=self.prompts) == 0)
+        _move(self.prompt_memory, kept_prompts)
         if self.bias is not None:
-            self.bias = self.bias[kept]
+            self.bias = self.bias[kept_prompts]
+        new_place = torch.zeros(self.prompts, dtype=torch.long, device=gone.device)
+        new_place[kept_prompts] = torch.arange(len(kept_prompts), device=gone.device)
+        self.prompt, self.prompts = new_place[prompt], len(kept_prompts)
+        self.line_up()
         return kept
+
+    def line_up(self) -> None:
+        """Say where each row stands when the rows are lined up by prompt, in lines as long as the longest.
+
+        So one matrix product with a prompt's keys serves all its rows. Places left over repeat some row, and nobody reads them back.
+        """
+        rows = torch.arange(len(self.prompt), device=self.prompt.device)
+        order = self.prompt.argsort(stable=True)
+        counts = self.prompt.bincount(minlength=self.prompts)
+        self.line = int(counts.max())
+        rank = torch.empty_like(rows)
+        rank[order] = rows - (counts.cumsum(0) - counts)[self.prompt[order]]
+        self.place = self.prompt * self.line + rank                                                # [rows]
+        self.row_at = rows.new_zeros(self.prompts * self.line)
+        self.row_at[self.place] = rows
+
+    def by_prompt(self, x: Tensor) -> Tensor:
+        """[rows, heads, n] -> [prompts * kv_heads, line * heads that share a kv head, n]."""
+        lines = x.index_select(0, self.row_at).view(self.prompts, self.line, self.network.kv_heads, -1, x.shape[-1])
+        return lines.transpose(1, 2).reshape(self.prompts * self.network.kv_heads, -1, x.shape[-1])
+
+    def by_row(self, x: Tensor) -> Tensor:
+        """[prompts * kv_heads, line * heads that share a kv head, n] -> [rows, heads, n]."""
+        lines = x.view(self.prompts, self.network.kv_heads, self.line, -1, x.shape[-1])
+        return lines.transpose(1, 2).reshape(self.prompts * self.line, -1, x.shape[-1]).index_select(0, self.place)
+
+
+def _close(gone: Tensor) -> Tensor:
+    """[places] -> the old places of what stays, in its new order: all keep their place, and the last ones fill the gaps."""
+    stays = ~gone
+    count = int(stays.sum())
+    kept = torch.arange(count, device=gone.device)
+    kept[gone[:count]] = count + stays[count:].nonzero()[:, 0]
+    return kept
+
+
+def _move(cache: Tensor, kept: Tensor) -> None:
+    """Bring what was in place kept[i] of the cache's third dimension to place i."""
+    for place, old in enumerate(kept.tolist()):
+        if place != old:
+            cache[:, :, place] = cache[:, :, old]
 
 
 def draw(logits: Tensor, uniform: Tensor, settings: SamplingSettings) -> tuple[Tensor, Tensor]:

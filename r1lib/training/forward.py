@@ -98,11 +98,11 @@ def _packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tens
     shared = query.shape[1] // key.shape[1]                 # query heads that share a key head are, for it, so many more queries
     outputs = []
     for block in blocks:
-        rows, longest = block.queries.shape
-        folded = query[block.queries].transpose(1, 2).reshape(rows, key.shape[1], shared * longest, -1)
+        rows, longest = block.queries.shape                 # longest is 0 for a block of one-token answers: nothing to attend to
+        folded = query[block.queries].transpose(1, 2).reshape(rows, key.shape[1], shared * longest, query.shape[2])
         seen = F.scaled_dot_product_attention(folded, key[block.keys].transpose(1, 2), value[block.keys].transpose(1, 2),
                                               attn_mask=block.visible.repeat(1, 1, shared, 1), scale=scaling)
-        outputs.append(seen.reshape(rows, query.shape[1], longest, -1).transpose(1, 2)[block.real])
+        outputs.append(seen.reshape(rows, query.shape[1], longest, query.shape[2]).transpose(1, 2)[block.real])
     return torch.cat(outputs)[None], None
 
 

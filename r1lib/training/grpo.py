@@ -226,13 +226,12 @@ def improve(policy: Policy, optimizer: torch.optim.Optimizer, rollouts: Sequence
         chosen = [question * samples + sample for question in order[start:start + share] for sample in range(samples)]
         optimizer.zero_grad(set_to_none=True)
         loss, parts = _gradient(policy, [rollouts[i] for i in chosen], advantages.flatten()[chosen], recipe, reference)
-        norm = float(nn.utils.clip_grad_norm_(policy.model.parameters(), recipe.max_grad_norm)) if parts else 0.0
+        norm = float(nn.utils.clip_grad_norm_(policy.model.parameters(), recipe.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             optimizer.zero_grad(set_to_none=True)
             raise R1Error(f"step {step}: the loss is {loss} and its gradient's norm {norm}. This update was not applied, and the last "
                           f"checkpoint stays. Start again in another folder with a learning_rate below {recipe.learning_rate:g}.")
-        if parts:                       # without a gradient, AdamW would still move by its momentum
-            optimizer.step()
+        optimizer.step()                # weights without a gradient, as after a batch with nothing to learn, stay where they are
         losses.append(loss)
         norms.append(norm)
         measured.append(parts)
