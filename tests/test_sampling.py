@@ -241,6 +241,9 @@ def test_what_the_sampler_cannot_do_is_one_line(tiny_policy):
         sampler.sample(["a", ""], 1, settings, seed=0)
     with pytest.raises(R1Error, match="prompt 0 has 3 tokens, and max_new_tokens=2046 goes beyond the 2048"):
         sampler.sample(["123"], 1, SamplingSettings(2046), seed=0)
+    tiny_policy.model.model.rotary_emb.rope_type = "dynamic"
+    with pytest.raises(R1Error, match="depend on the length"):
+        sampler.sample(["a"], 1, settings, seed=0)
     tiny_policy.model.config.layer_types = ["full_attention", "sliding_attention"]
     with pytest.raises(R1Error, match="sliding window"):
         sampler.sample(["a"], 1, settings, seed=0)

@@ -7,7 +7,8 @@ Where `model.generate` loses its time, and what is done here instead:
 - it computes answers that have ended until the last one has; here they leave the batch at once, and the last row moves into the gap.
 
 A token is drawn by inverting the distribution function at one uniform number, which belongs to (seed, prompt, sample, step) alone. So an
-answer does not depend on the answers that are computed beside it, on `max_rows`, or on when its neighbours end.
+answer does not depend on the answers that are computed beside it, on `max_rows`, or on when its neighbours end. (Matrix products of another
+size round differently in the last bit, which moves one draw in some ten thousand. The same call gives the same tokens to the last bit.)
 """
 
 from collections.abc import Callable, Sequence
@@ -109,6 +110,8 @@ class _Network:
             raise R1Error(f"TorchSampler reads models of type {', '.join(_SHAPES)}, not {config.model_type}: use another sampler.")
         if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
             raise R1Error("TorchSampler attends to all that came before, this model to a sliding window: use another sampler.")
+        if model.model.rotary_emb.rope_type in ("dynamic", "longrope"):
+            raise R1Error("TorchSampler takes rotary angles as fixed, in this model they depend on the length: use another sampler.")
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
@@ -129,8 +132,7 @@ class _Network:
 
         The first half of the sines is negated: (a, b) turns into (a cos - b sin, b cos + a sin).
         """
-        with torch.inference_mode(False):      # some kinds of scaling keep a buffer from this call, which training must be able to use
-            cos, sin = self.rotary(self.embedding, torch.arange(length, device=self.device)[None])
+        cos, sin = self.rotary(self.embedding, torch.arange(length, device=self.device)[None])
         sin = torch.cat([-sin[..., :self.dim // 2], sin[..., self.dim // 2:]], dim=-1)
         return cos[0, :, None], sin[0, :, None]
 
