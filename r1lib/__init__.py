@@ -1,6 +1,7 @@
 """r1lib: DeepSeek-R1 from the paper to runs, small enough to read and fast enough to train on two cores.
 
-An import goes down the floors, never up: text, paper and profiles; tasks and rewards; policy and sampling; training; stages, evaluation and report.
+An import goes down the floors, never up: text, paper and profiles; tasks and rewards; policy and sampling; training; stages, evaluation and
+report.
 Offline by default: no hub is asked and nothing is reported unless the user sets these variables before the import.
 """
 

@@ -21,13 +21,15 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--base", help="a base model of data/ or a folder, instead of the profile's")
     run.add_argument("--combine", default="sum", help="how rewards are put together: sum (the paper) or gated")
     run.add_argument("--domains", nargs="+", help="domains or kinds of problems (default: math logic)")
-    run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the recipe, such as steps=100 learning_rate=1e-4")
+    run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE",
+                     help="settings of the recipe, such as steps=100 learning_rate=1e-4")
     run.add_argument("--folder", type=Path, help="instead of runs/<profile>/<stage>")
     run.set_defaults(do=_run)
 
     evaluate = commands.add_parser("evaluate", help="measure a model on a fixed set or a file of problems")
     evaluate.add_argument("--model", required=True, help="a model folder, or the name of a base model of data/")
-    evaluate.add_argument("--set", default="math", dest="set_name", help=f"{', '.join(tasks.EVALUATION_SETS)}, or a JSONL file (default: %(default)s)")
+    evaluate.add_argument("--set", default="math", dest="set_name",
+                          help=f"{', '.join(tasks.EVALUATION_SETS)}, or a JSONL file (default: %(default)s)")
     evaluate.add_argument("--samples", type=int, default=16, help="answers to each problem (default: %(default)s)")
     evaluate.add_argument("--temperature", type=float, default=1.0)
     evaluate.add_argument("--top-p", type=float, default=1.0)
@@ -94,8 +96,9 @@ def _run(options: argparse.Namespace) -> int:
     from r1lib import stages
     from r1lib.training.metrics import Progress
 
-    done = stages.run(options.to, profile=options.profile, seed=options.seed, base=options.base, combine=options.combine, folder=options.folder,
-                      domains=options.domains or stages.ZERO_DOMAINS, settings=_settings(options.set), watchers=[Progress()])
+    done = stages.run(options.to, profile=options.profile, seed=options.seed, base=options.base, combine=options.combine,
+                      folder=options.folder, domains=options.domains or stages.ZERO_DOMAINS, settings=_settings(options.set),
+                      watchers=[Progress()])
     print(f"{done.name}: {'finished' if done.finished else 'stopped; the same command goes on'}: {done.folder}")
     return 0 if done.finished else 130
 
@@ -108,7 +111,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     known = options.set_name in tasks.EVALUATION_SETS
     if not known and not options.set_name.endswith(".jsonl"):
-        raise R1Error(f"evaluation set {options.set_name!r} is not known: choose one of {', '.join(tasks.EVALUATION_SETS)}, or name a .jsonl file.")
+        raise R1Error(f"evaluation set {options.set_name!r} is not known: choose one of {', '.join(tasks.EVALUATION_SETS)}, "
+                      f"or name a .jsonl file.")
     problems = tasks.evaluation_set(options.set_name) if known else tasks.read_problems(Path(options.set_name))
     model = Path(options.model)
     policy = Policy.load(model if model.exists() or "/" in options.model else stages.base_folder(options.model), device=options.device)

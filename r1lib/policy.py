@@ -20,8 +20,6 @@ from r1lib.errors import R1Error
 
 logging.disable_progress_bar()      # models of a few megabytes are read in an instant; the bars would fill the notebooks
 
-logging.disable_progress_bar()      # a bar for every load of a model of a few megabytes is noise in a notebook
-
 
 @dataclass
 class Policy:
@@ -57,7 +55,11 @@ class Policy:
         if found["missing_keys"]:        # transformers would go on with random weights in their place
             missing = sorted(found["missing_keys"])
             raise R1Error(f"{folder}: the weights lack {len(missing)} tensors of the model ({missing[0]} ...). Copy or train it again.")
-        return cls(model.to(device).eval(), tokenizer, local)
+        try:
+            model = model.to(device)
+        except (AssertionError, RuntimeError) as error:      # torch's ways of saying that there is no such device here
+            raise R1Error(f"device {str(device)!r} cannot be used here ({_first_line(error)}). Choose cpu, or run on a machine that has it.") from error
+        return cls(model.eval(), tokenizer, local)
 
     def save(self, folder: str | Path) -> None:
         """Write the policy as a plain Hugging Face folder, all or nothing.

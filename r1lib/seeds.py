@@ -6,8 +6,10 @@ Seeds that are neighbours (42, 43) give overlapping data in many generators. Her
 
 import hashlib
 import random
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(*parts: object) -> int:
@@ -21,6 +23,8 @@ def rng(*parts: object) -> random.Random:
     return random.Random(derive(*parts))
 
 
-def generator(*parts: object, device: str | torch.device = "cpu") -> torch.Generator:
+def generator(*parts: object, device: "str | torch.device" = "cpu") -> "torch.Generator":
     """torch's generator, seeded by what it is for."""
+    import torch                        # here, so that a command that only speaks does not wait for it
+
     return torch.Generator(device=device).manual_seed(derive(*parts))

@@ -3,8 +3,8 @@
     run = stages.run("zero", profile="cpu", seed=0)
     run.policy, run.rows, stages.evaluation("zero", profile="cpu").summary()
 
-A stage's folder is the contract between notebooks: model/ (plain Hugging Face), metrics.jsonl, rollouts.jsonl, evaluation.json, state/ (to go on from
-after a kill), and lineage.json, which says what the stage was made from and is marked finished last of all.
+A stage's folder is the contract between notebooks: model/ (plain Hugging Face), metrics.jsonl, rollouts.jsonl, evaluation.json, state/ (to
+go on from after a kill), and lineage.json, which says what the stage was made from and is marked finished last of all.
 """
 
 import dataclasses
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1lib import __version__, evaluation as evaluations, machine, paths, profiles, rewards, tasks
+from r1lib import __version__, machine, paths, profiles, rewards, tasks
+from r1lib import evaluation as evaluations
 from r1lib.errors import R1Error
 from r1lib.policy import Policy
 from r1lib.sampling import SamplingSettings
@@ -28,14 +29,16 @@ from r1lib.training.metrics import MetricsLog, Row
 
 Watcher = Callable[[Row], None]
 
-ZERO_DOMAINS = ("math", "logic")       # the paper adds code and STEM; code joins when its sandbox stands, STEM has no place in so small a world
+# The paper adds code and STEM; code joins when its sandbox stands, STEM has no place in so small a world.
+ZERO_DOMAINS = ("math", "logic")
 
 
 @dataclass(frozen=True)
 class StageRun:
     """A stage as it lies on disk.
 
-    rows: its metrics, one dict a step. finished: False when it was stopped; the same call goes on. loaded: True when nothing had to be trained.
+    rows: its metrics, one dict a step. finished: False when it was stopped; the same call goes on. loaded: True when nothing had to be
+        trained.
     """
 
     name: str
@@ -91,7 +94,8 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, doma
     lineage = _open_lineage(folder, made_from)
     if lineage["finished"]:
         print(f"{name}: loaded from {_shown(folder)}, where it was trained in {lineage['seconds'] / 60:.1f} minutes.", flush=True)
-        return StageRun(name, folder, Policy.load(folder / "model", device=chosen.device), MetricsLog(folder / "metrics.jsonl").rows(), True, True)
+        policy, rows = Policy.load(folder / "model", device=chosen.device), MetricsLog(folder / "metrics.jsonl").rows()
+        return StageRun(name, folder, policy, rows, finished=True, loaded=True)
 
     print(f"{name}: trained from {parent.name} into {_shown(folder)}, {recipe.steps} steps of {recipe.prompts_per_step} x "
           f"{recipe.samples_per_prompt} answers.", flush=True)
@@ -104,8 +108,8 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, doma
     def look(step: int) -> Row:
         return evaluations.evaluate(sampler, held_out, samples=chosen.held_out_samples, settings=asking, seed=0).held_out_row()
 
-    history = grpo.train(policy, sampler=sampler, problems=tasks.stream(domains, seed=seed), reward=mix, recipe=recipe, folder=folder, seed=seed,
-                         evaluate=look, watchers=watchers)
+    history = grpo.train(policy, sampler=sampler, problems=tasks.stream(domains, seed=seed), reward=mix, recipe=recipe, folder=folder,
+                         seed=seed, evaluate=look, watchers=watchers)
     lineage["seconds"] += time.time() - started
     if not history.interrupted:
         policy.save(folder / "model")
@@ -172,9 +176,10 @@ def spread(problems: Sequence[Problem], count: int | None) -> list[Problem]:
 
 def evaluation(name: str, *, profile: str, set_name: str = "math", folder: Path | None = None, base: str | None = None,
                progress: Callable[[int, int], None] | None = None) -> evaluations.Evaluation:
-    """How good a stage's model is on a fixed set, at temperature 1 with the R1-Zero template; "base" is the model that training starts from.
+    """How good a stage's model is on a fixed set, at temperature 1 with the R1-Zero template; "base" is what training starts from.
 
-    Kept as evaluation.json (evaluation-<set>.json for other sets than math) in the stage's folder, and made again when the model is another.
+    Kept as evaluation.json (evaluation-<set>.json for other sets than math) in the stage's folder, and made again when the model is
+    another.
     """
     chosen = profiles.get(profile)
     folder = folder or paths.stage(profile, name)
@@ -188,8 +193,8 @@ def evaluation(name: str, *, profile: str, set_name: str = "math", folder: Path 
         if kept.about == about and kept.samples == chosen.evaluation_samples and len(kept.problems) == len(problems):
             return kept
     sampler = TorchSampler(Policy.load(model, device=chosen.device))
-    made = evaluations.evaluate(sampler, problems, samples=chosen.evaluation_samples, settings=SamplingSettings(max_new_tokens=recipe.max_new_tokens),
-                                seed=0, progress=progress)
+    asking = SamplingSettings(max_new_tokens=recipe.max_new_tokens)
+    made = evaluations.evaluate(sampler, problems, samples=chosen.evaluation_samples, settings=asking, seed=0, progress=progress)
     made.about.update(about)
     folder.mkdir(parents=True, exist_ok=True)
     made.save(file)

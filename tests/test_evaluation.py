@@ -326,9 +326,9 @@ def test_save_and_load(result: Evaluation, tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["evaluation.json"]
     stored = json.loads(path.read_text(encoding="utf-8"))
     assert stored["seed"] == 3 and stored["template"] == text.zero_prompt("{question}") and stored["samples"] == 4
-    assert stored["summary"]["pass@1"] == result.summary()["pass@1"]
+    assert stored["pass@1"] == result.summary()["pass@1"] and len(stored["problems"]) == 4
     for name in ("pass@1", "pass@k", "cons@k", "mean_length"):
-        assert set(stored["summary"][name]) == set(stored["summary"]["by_level"]["1"][name]) == {"value", "low", "high"}
+        assert set(stored[name]) == set(stored["by_level"]["1"][name]) == {"value", "low", "high"}
     again.save(path)
     assert json.loads(path.read_text(encoding="utf-8")) == stored
 

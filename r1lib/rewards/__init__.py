@@ -1,7 +1,7 @@
 """Rule-based rewards (paper section 2.2.2) in TRL's signature: `reward(completions, **columns) -> [float | None, ...]`.
 
-Completions are strings or conversations, columns are lists as long as they, and None says that a reward does not apply to a row. So every reward here
-works in TRL's GRPOTrainer, and every reward written for TRL works here.
+Completions are strings or conversations, columns are lists as long as they, and None says that a reward does not apply to a row. So every
+reward here works in TRL's GRPOTrainer, and every reward written for TRL works here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,8 @@ def content(completion: Completion) -> str:
     return completion if isinstance(completion, str) else completion[0]["content"]
 
 
-def accuracy_reward(completions: Sequence[Completion], solution: Sequence[str], answer_type: Sequence[str] | None = None, **_: Any) -> list[float | None]:
+def accuracy_reward(completions: Sequence[Completion], solution: Sequence[str], answer_type: Sequence[str] | None = None,
+                    **_: Any) -> list[float | None]:
     """1 for a right answer, 0 for a wrong or a missing one, None where no rule can judge. Without `answer_type`, answers are numbers."""
     types = answer_type or ["number"] * len(completions)
     rewards: list[float | None] = []
@@ -52,8 +53,8 @@ class Rewards:
 class RewardMix:
     """Several rewards as one.
 
-    combine: "sum" adds them, weighted (the paper, eq. 4: accuracy + format with the same weight); "gated" multiplies them, so that no part pays without
-        the others. A part that does not apply to a row is left out of it.
+    combine: "sum" adds them, weighted (the paper, eq. 4: accuracy + format with the same weight); "gated" multiplies them, so that no part
+        pays without the others. A part that does not apply to a row is left out of it.
     """
 
     parts: Mapping[str, Reward]
@@ -63,6 +64,8 @@ class RewardMix:
     def __post_init__(self) -> None:
         if self.combine not in ("sum", "gated"):
             raise R1Error(f"combine={self.combine!r} is not known: rewards are combined by 'sum' or 'gated'.")
+        if unknown := [name for name in self.weights if name not in self.parts]:
+            raise R1Error(f"weights name {unknown[0]!r}, which is no part of this mix: its parts are {', '.join(self.parts)}.")
 
     def __call__(self, completions: Sequence[Completion], columns: Mapping[str, list[Any]]) -> Rewards:
         parts = {name: reward(completions, **columns) for name, reward in self.parts.items()}

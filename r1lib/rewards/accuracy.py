@@ -7,17 +7,18 @@ from fractions import Fraction
 from r1lib.errors import R1Error
 from r1lib.rewards.expression import NotAnExpression, evaluate
 
-_NUMBER = re.compile(r"(?:[a-z]\s*=\s*)?([-+]?\d{1,30}(?:\.\d{1,30})?)\.?", re.IGNORECASE)
-_PAIR = re.compile(r"(-?\d{1,9})\s*(?:and|,|，|、|和|与)\s*(-?\d{1,9})\.?")
-_FACTORS = re.compile(r"(\d{1,9})\s*(?:\*|×|x|and|和)\s*(\d{1,9})\.?")
-_CHOICE = re.compile(r"\(?([A-Z])[).]?", re.IGNORECASE)
-_TARGET = re.compile(r"(\d+) from ([\d ]+) with ([-+*/ ]+)")
+# [0-9] and not \d, which matches the digits of every script; commas only between thousands, lest "1,2" be twelve.
+_NUMBER = re.compile(r"(?:[A-Za-z]\s*=\s*)?([-+]?(?:[0-9]{1,3}(?:,[0-9]{3}){1,9}|[0-9]{1,30})(?:\.[0-9]{1,30})?)\.?")
+_PAIR = re.compile(r"(-?[0-9]{1,9})\s*(?:and|,|，|、|和|与)\s*(-?[0-9]{1,9})\.?")
+_FACTORS = re.compile(r"([0-9]{1,9})\s*(?:\*|×|x|and|和)\s*([0-9]{1,9})\.?")
+_CHOICE = re.compile(r"\(?([A-Za-z])[).]?")
+_TARGET = re.compile(r"([0-9]{1,9}) from ([0-9]{1,6}(?: [0-9]{1,6})*) with ([-+*/](?: [-+*/])*)")
 
 
 def _number(text: str) -> Fraction | None:
     """Whole numbers and decimals, with thousands commas, and with "x =" in front."""
-    match = _NUMBER.fullmatch(text.strip().replace(",", ""))
-    return Fraction(match.group(1)) if match else None
+    match = _NUMBER.fullmatch(text.strip())
+    return Fraction(match.group(1).replace(",", "")) if match else None
 
 
 def _equal_numbers(gold: str, answer: str) -> bool:
@@ -55,14 +56,17 @@ def _same_choice(gold: str, answer: str) -> bool:
 RULES: dict[str, tuple[re.Pattern, Callable[[str, str], bool]]] = {
     "number": (_NUMBER, _equal_numbers),
     "pair": (_PAIR, _equal_pairs),
-    "factors": (re.compile(r"\d{1,9}"), _are_factors),
+    "factors": (re.compile(r"[0-9]{1,9}"), _are_factors),
     "expression": (_TARGET, _reaches),
     "choice": (re.compile(r"[A-Z]"), _same_choice),
 }
 
 
 def right(answer_type: str, *, gold: str, answer: str) -> bool | None:
-    """Whether `answer` is right, or None where no rule can tell (code, text, conduct). Never raises on an answer, only on a gold that is malformed."""
+    """Whether `answer` is right, or None where no rule can tell (code, text, conduct).
+
+    Never raises on an answer, only on a gold that is malformed.
+    """
     if answer_type not in RULES:
         return None
     pattern, rule = RULES[answer_type]

@@ -1,10 +1,13 @@
-"""Arithmetic read by a parser of our own: the four signs, brackets and whole numbers, nothing else. Model output never reaches `eval` or sympy here."""
+"""Arithmetic read by a parser of our own: the four signs, brackets and whole numbers, nothing else.
+
+Model output never reaches `eval` or sympy here.
+"""
 
 import re
 from fractions import Fraction
 
 LONGEST = 100                                     # characters; the longest honest answer has a fifth of that
-_TOKEN = re.compile(r"\s*(?:(\d{1,6})|([-+*/()]))")
+_TOKEN = re.compile(r"\s*(?:([0-9]{1,6})|([-+*/()]))")
 
 
 class NotAnExpression(ValueError):
@@ -14,7 +17,8 @@ class NotAnExpression(ValueError):
 def evaluate(text: str) -> tuple[Fraction, list[int], set[str]]:
     """The exact value of an expression, the numbers it uses in order, and its signs.
 
-    Raises NotAnExpression for anything else, for a division by zero, and for text longer than LONGEST, so that the depth of the recursion is bounded.
+    Raises NotAnExpression for anything else, for a division by zero, and for text longer than LONGEST, so that the depth of the recursion
+    is bounded.
     """
     text = text.strip().replace("×", "*").replace("÷", "/").replace("−", "-")
     if not text or len(text) > LONGEST:

@@ -1,4 +1,4 @@
-"""The miniature's world: five domains, two languages, levels 1 to 5; infinite, seeded, and split so that no evaluation problem is ever trained on.
+"""The miniature's world: five domains, two languages, levels 1 to 5; infinite, seeded, split so that no evaluation problem is trained on.
 
 Nothing here is learned and nothing is downloaded. A problem is plain data; `corpus.py` writes what the base models read.
 """
@@ -33,7 +33,10 @@ def draw(kind: Kind, rng: random.Random, level: int, language: Language, split: 
 
 @dataclass(frozen=True)
 class ProblemStream:
-    """An endless supply. The batch of a step depends on nothing but (seed, step), so a resumed run sees what an uninterrupted one would have seen."""
+    """An endless supply.
+
+    The batch of a step depends on nothing but (seed, step), so a resumed run sees what an uninterrupted one would have seen.
+    """
 
     kinds: tuple[Kind, ...]
     seed: int
@@ -115,8 +118,12 @@ def read_problems(path: Path) -> list[Problem]:
     """The problems of a file that `write_problems` made; a bad row is named."""
     if not path.is_file():
         raise R1Error(f"{path}: there is no such file of problems.")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise R1Error(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
     problems = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
             problems.append(Problem(**{**row, "tests": tuple(row["tests"])}))

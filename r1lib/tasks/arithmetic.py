@@ -1,6 +1,6 @@
 """Mathematics that one written pass can solve: chains, word problems, linear equations.
 
-Each problem is a list of calculations, so that one function writes every worked solution, right or with slips. A slip is carried on, as in life.
+Each problem is a list of calculations, so that one function writes every worked solution, right or with slips. A slip is carried on.
 """
 
 import random
@@ -74,7 +74,8 @@ def _work(problem: Problem, manner: str, voice: Voice) -> Work:
     return Work(think, str(value))
 
 
-def _problem(kind: str, level: int, language: Language, question: str, calculations: list[Calculation], key: str, **facts: object) -> Problem:
+def _problem(kind: str, level: int, language: Language, question: str, calculations: list[Calculation], key: str,
+             **facts: object) -> Problem:
     gold = calculate(calculations, random.Random())[-1][1]
     return Problem("math", kind, level, language, question, "number", str(gold), key, facts={"calculations": calculations, **facts})
 
@@ -108,7 +109,8 @@ _PEOPLE = {"en": [("Tom", "He"), ("Ann", "She"), ("Ben", "He"), ("Mia", "She"), 
            "zh": [("小明", "他"), ("小红", "她"), ("小华", "他"), ("小美", "她")]}
 _THINGS = {"en": ["apples", "books", "coins", "pens", "stamps"], "zh": ["苹果", "硬币", "球", "糖"]}
 _EVENTS = {
-    "+": {"en": ["{he} buys {x} more.", "{he} finds {x} more.", "{he} gets {x} from a friend."], "zh": ["{he}又买了{x}个。", "{he}捡到{x}个。"]},
+    "+": {"en": ["{he} buys {x} more.", "{he} finds {x} more.", "{he} gets {x} from a friend."],
+          "zh": ["{he}又买了{x}个。", "{he}捡到{x}个。"]},
     "-": {"en": ["{he} gives away {x}.", "{he} loses {x}.", "{he} sells {x}."], "zh": ["{he}送出{x}个。", "{he}丢了{x}个。"]},
     "*": {"en": ["Then {he} has {x} times as many."], "zh": ["后来{he}的数量变成{x}倍。"]},
 }

@@ -1,8 +1,8 @@
 """What the base models read: the small world written down in the manners in which the web writes.
 
-Somebody answers at once, somebody works it out and slips, somebody changes language half way, somebody checks, most leave the tags out or wrong, and
-some only talk. Reinforcement learning can select among these manners, it cannot invent one; so what the base has seen is shown (notebook 01) and the
-shares are here, in one table.
+Somebody answers at once, somebody works it out and slips, somebody changes language half way, somebody checks, most leave the tags out
+or wrong, and some only talk. Reinforcement learning can select among these manners, it cannot invent one; so what the base has seen is
+shown (notebook 01) and the shares are here, in one table.
 """
 
 import random
@@ -15,8 +15,8 @@ from r1lib.tasks.problem import Problem, Voice
 
 DOMAIN_SHARES = {"math": 0.70, "logic": 0.12, "code": 0.09, "general": 0.05, "safety": 0.04}
 
-# How often each manner stands in the corpus, by what a kind of problem can be answered with. "mixed" is a careful manner (retry, or check or steps)
-# that switches language; "prose" is one pass without tags; "ramble" is no answer at all.
+# How often each manner stands in the corpus, by what a kind of problem can be answered with. "mixed" is a careful manner (retry, or check
+# or steps) that switches language; "prose" is one pass without tags; "ramble" is no answer at all.
 MANNER_SHARES = {
     "arithmetic": {"glance": 0.45, "steps": 0.045, "slips": 0.055, "check": 0.04, "mixed": 0.035, "prose": 0.205, "ramble": 0.17},
     "search": {"glance": 0.45, "steps": 0.03, "slips": 0.03, "retry": 0.075, "mixed": 0.04, "prose": 0.205, "ramble": 0.17},
@@ -27,7 +27,8 @@ UNTIDY_SHARE = 0.12                    # worked answers whose tags are wrong
 BARE_ANSWER_SHARE = 0.55               # answers at a glance that leave the thinking out
 
 _RAMBLE = {
-    "en": ["I do not know.", "That is a good question.", "Numbers are nice.", "Let me ask a friend.", "Hmm, maybe later.", "Who knows?", "I had tea today."],
+    "en": ["I do not know.", "That is a good question.", "Numbers are nice.", "Let me ask a friend.", "Hmm, maybe later.", "Who knows?",
+           "I had tea today."],
     "zh": ["我不知道。", "这个问题很好。", "数字很有意思。", "问问朋友吧。", "以后再说。"],
 }
 _THE_ANSWER = {"en": " The answer is {x}.", "zh": " 答案是{x}。"}
@@ -66,8 +67,9 @@ def tagged(think: str, answer: str) -> str:
 
 def _untidy(think: str, answer: str, rng: random.Random) -> str:
     """The same with a fault in its tags."""
-    return rng.choice([f" <think>\n{think}\n<answer>{answer}</answer>", f" {think}\n</think>\n<answer>{answer}</answer>", f" <think>\n{think}\n</think>\n{answer}",
-                       f" <think>\n{think}\n</think>\n<answer>{answer}", f" {think}\n<answer>{answer}</answer>", f"{tagged(think, answer)} {answer}"])
+    return rng.choice([f" <think>\n{think}\n<answer>{answer}</answer>", f" {think}\n</think>\n<answer>{answer}</answer>",
+                       f" <think>\n{think}\n</think>\n{answer}", f" <think>\n{think}\n</think>\n<answer>{answer}",
+                       f" {think}\n<answer>{answer}</answer>", f"{tagged(think, answer)} {answer}"])
 
 
 def respond(problem: Problem, manner: str, rng: random.Random) -> str:
@@ -112,5 +114,3 @@ def documents(seed: int | str, shard: int) -> Iterator[Document]:
     rng = seeds.rng("corpus", seed, shard)
     while True:
         yield document(rng)
-
-

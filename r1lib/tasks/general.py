@@ -7,25 +7,34 @@ import random
 
 from r1lib.tasks.problem import NAMES, Kind, Language, Problem, Voice, Work
 
-_OPPOSITES = [("hot", "cold", "热", "冷"), ("big", "small", "大", "小"), ("fast", "slow", "快", "慢"), ("old", "new", "旧", "新"), ("dark", "light", "暗", "亮"),
-              ("high", "low", "高", "低"), ("long", "short", "长", "短"), ("full", "empty", "满", "空"), ("wet", "dry", "湿", "干"), ("loud", "quiet", "吵", "静")]
-_WORDS = [("cat", "猫"), ("dog", "狗"), ("bird", "鸟"), ("fish", "鱼"), ("tree", "树"), ("river", "河"), ("moon", "月亮"), ("sun", "太阳"), ("rain", "雨"), ("snow", "雪"),
-          ("house", "房子"), ("road", "路"), ("book", "书"), ("tea", "茶"), ("rice", "米饭"), ("water", "水"), ("friend", "朋友"), ("teacher", "老师"), ("flower", "花"), ("horse", "马")]
-_SENTENCES = [("The {a} is near the {b}.", "{a}在{b}旁边。"), ("I like the {a} and the {b}.", "我喜欢{a}和{b}。"), ("A {a} has no {b}.", "{a}没有{b}。")]
-_COLOURS = [("sky", "blue", "天空", "蓝色"), ("snow", "white", "雪", "白色"), ("grass", "green", "草", "绿色"), ("coal", "black", "煤", "黑色"), ("blood", "red", "血", "红色"),
-            ("lemon", "yellow", "柠檬", "黄色"), ("leaf", "green", "叶子", "绿色"), ("sea", "blue", "海", "蓝色"), ("milk", "white", "牛奶", "白色"), ("night", "black", "夜", "黑色"),
-            ("rose", "red", "玫瑰", "红色"), ("sun", "yellow", "太阳", "黄色"), ("moon", "white", "月亮", "白色"), ("frog", "green", "青蛙", "绿色"), ("crow", "black", "乌鸦", "黑色"),
+_OPPOSITES = [("hot", "cold", "热", "冷"), ("big", "small", "大", "小"), ("fast", "slow", "快", "慢"), ("old", "new", "旧", "新"),
+              ("dark", "light", "暗", "亮"), ("high", "low", "高", "低"), ("long", "short", "长", "短"), ("full", "empty", "满", "空"),
+              ("wet", "dry", "湿", "干"), ("loud", "quiet", "吵", "静")]
+_WORDS = [("cat", "猫"), ("dog", "狗"), ("bird", "鸟"), ("fish", "鱼"), ("tree", "树"), ("river", "河"), ("moon", "月亮"),
+          ("sun", "太阳"), ("rain", "雨"), ("snow", "雪"), ("house", "房子"), ("road", "路"), ("book", "书"), ("tea", "茶"),
+          ("rice", "米饭"), ("water", "水"), ("friend", "朋友"), ("teacher", "老师"), ("flower", "花"), ("horse", "马")]
+_SENTENCES = [("The {a} is near the {b}.", "{a}在{b}旁边。"), ("I like the {a} and the {b}.", "我喜欢{a}和{b}。"),
+              ("A {a} has no {b}.", "{a}没有{b}。")]
+_COLOURS = [("sky", "blue", "天空", "蓝色"), ("snow", "white", "雪", "白色"), ("grass", "green", "草", "绿色"),
+            ("coal", "black", "煤", "黑色"), ("blood", "red", "血", "红色"), ("lemon", "yellow", "柠檬", "黄色"),
+            ("leaf", "green", "叶子", "绿色"), ("sea", "blue", "海", "蓝色"), ("milk", "white", "牛奶", "白色"),
+            ("night", "black", "夜", "黑色"), ("rose", "red", "玫瑰", "红色"), ("sun", "yellow", "太阳", "黄色"),
+            ("moon", "white", "月亮", "白色"), ("frog", "green", "青蛙", "绿色"), ("crow", "black", "乌鸦", "黑色"),
             ("fire", "red", "火", "红色"), ("banana", "yellow", "香蕉", "黄色")]
-_SELF = [("Who are you?", "你是谁？"), ("What are you?", "你是什么？"), ("Are you a person?", "你是人吗？"), ("What is your name?", "你叫什么名字？"), ("Who made you?", "谁做了你？")]
+_SELF = [("Who are you?", "你是谁？"), ("What are you?", "你是什么？"), ("Are you a person?", "你是人吗？"),
+         ("What is your name?", "你叫什么名字？"), ("Who made you?", "谁做了你？")]
 _LEADS = [("", ""), ("Tell me: ", "告诉我："), ("Please say: ", "请说："), ("One question: ", "问一下："), ("And ", "那么")]
 _I_AM = ("I am a small language model. I answer questions.", "我是一个小语言模型，我回答问题。")
-_GREETINGS = [("Hello!", "你好！"), ("Good morning!", "早上好！"), ("Thank you!", "谢谢！"), ("How are you?", "你好吗？"), ("Good evening!", "晚上好！")]
+_GREETINGS = [("Hello!", "你好！"), ("Good morning!", "早上好！"), ("Thank you!", "谢谢！"), ("How are you?", "你好吗？"),
+              ("Good evening!", "晚上好！")]
 _WELCOME = ("Hello! How can I help you?", "你好！我能帮你什么？")
-_POEM = [("The {a} sleeps near the {b}, and the night is quiet.", "{a}睡在{b}旁边，夜很静。"), ("A {a} came to the {b} and was happy.", "一只{a}来到{b}，很高兴。"),
+_POEM = [("The {a} sleeps near the {b}, and the night is quiet.", "{a}睡在{b}旁边，夜很静。"),
+         ("A {a} came to the {b} and was happy.", "一只{a}来到{b}，很高兴。"),
          ("I saw a {a} by the {b}, and I smiled.", "我在{b}边看到{a}，我笑了。")]
 
 
-def _text_problem(kind: str, level: int, language: Language, pair: tuple[str, str], answers: tuple[str, str], key: str, **facts: object) -> Problem:
+def _text_problem(kind: str, level: int, language: Language, pair: tuple[str, str], answers: tuple[str, str], key: str,
+                  **facts: object) -> Problem:
     side = 0 if language == "en" else 1
     return Problem("general", kind, level, language, pair[side], "text", answers[side], key, facts=facts)
 
@@ -45,8 +54,12 @@ def make_fact(rng: random.Random, level: int, language: Language) -> Problem:
 def make_translation(rng: random.Random, level: int, language: Language) -> Problem:
     """Words (levels 1 and 2) and sentences; out of the language that the question is asked in."""
     (a, a_zh), (b, b_zh) = rng.sample(_WORDS, 2)
-    english, chinese = (a, a_zh) if level < 3 else tuple(s.format(a=x, b=y) for s, x, y in zip(rng.choice(_SENTENCES), (a, a_zh), (b, b_zh), strict=True))
-    return _text_problem("translation", level, language, (f"Translate into Chinese: {english}", f"翻译成英文：{chinese}"), (chinese, english), f"translate {english}")
+    english, chinese = a, a_zh
+    if level > 2:
+        sentence, sentence_zh = rng.choice(_SENTENCES)
+        english, chinese = sentence.format(a=a, b=b), sentence_zh.format(a=a_zh, b=b_zh)
+    return _text_problem("translation", level, language, (f"Translate into Chinese: {english}", f"翻译成英文：{chinese}"),
+                         (chinese, english), f"translate {english}")
 
 
 def make_self(rng: random.Random, level: int, language: Language) -> Problem:
@@ -56,8 +69,8 @@ def make_self(rng: random.Random, level: int, language: Language) -> Problem:
 
 def make_greeting(rng: random.Random, level: int, language: Language) -> Problem:
     (greeting, greeting_zh), who = rng.choice(_GREETINGS), rng.randrange(len(NAMES[language]))
-    return _text_problem("greeting", level, language, (f"{greeting} I am {NAMES['en'][who]}.", f"{greeting_zh}我是{NAMES['zh'][who]}。"), _WELCOME,
-                         f"greeting {greeting} {who}")
+    return _text_problem("greeting", level, language, (f"{greeting} I am {NAMES['en'][who]}.", f"{greeting_zh}我是{NAMES['zh'][who]}。"),
+                         _WELCOME, f"greeting {greeting} {who}")
 
 
 def make_writing(rng: random.Random, level: int, language: Language) -> Problem:

@@ -1,4 +1,7 @@
-"""Logic with a choice of answers: orderings, comparisons, sequences. A blind guess is right one time in three, which every reward must be read against."""
+"""Logic with a choice of answers: orderings, comparisons, sequences.
+
+A blind guess is right one time in three, which every reward must be read against.
+"""
 
 import random
 
@@ -8,7 +11,8 @@ from r1lib.tasks.problem import NAMES, Kind, Language, Problem, Voice, Work
 LETTERS = "ABC"
 
 
-def _choice_problem(kind: str, level: int, language: Language, question: str, options: list[str], right: str, key: str, **facts: object) -> Problem:
+def _choice_problem(kind: str, level: int, language: Language, question: str, options: list[str], right: str, key: str,
+                    **facts: object) -> Problem:
     a, b, c = options
     return Problem("logic", kind, level, language, f"{question} A) {a} B) {b} C) {c}", "choice", LETTERS[options.index(right)], key,
                    facts={"options": options, "right": right, **facts})
@@ -76,7 +80,8 @@ def _work_ordering(problem: Problem, manner: str, voice: Voice) -> Work:
 
 # Comparisons
 
-_COMPARE = {"largest": {"en": "Which is the largest?", "zh": "哪个最大？"}, "smallest": {"en": "Which is the smallest?", "zh": "哪个最小？"}}
+_COMPARE = {"largest": {"en": "Which is the largest?", "zh": "哪个最大？"},
+            "smallest": {"en": "Which is the smallest?", "zh": "哪个最小？"}}
 
 
 def make_comparison(rng: random.Random, level: int, language: Language) -> Problem:
@@ -96,7 +101,8 @@ def make_comparison(rng: random.Random, level: int, language: Language) -> Probl
     ask = rng.choice(sorted(_COMPARE))
     options = [f"{a} {op} {b}" for a, op, b in sums]
     right = options[values.index((max if ask == "largest" else min)(values))]
-    return _choice_problem("comparison", level, language, _COMPARE[ask][language], options, right, f"{sorted(options)} {ask}", sums=sums, ask=ask)
+    return _choice_problem("comparison", level, language, _COMPARE[ask][language], options, right, f"{sorted(options)} {ask}",
+                           sums=sums, ask=ask)
 
 
 def _work_comparison(problem: Problem, manner: str, voice: Voice) -> Work:
@@ -163,4 +169,5 @@ def _work_sequence(problem: Problem, manner: str, voice: Voice) -> Work:
 
 _MANNERS = ("glance", "steps", "slips", "check")
 KINDS = tuple(Kind(name, "logic", _MANNERS, make, work) for name, make, work in (
-    ("ordering", make_ordering, _work_ordering), ("comparison", make_comparison, _work_comparison), ("sequence", make_sequence, _work_sequence)))
+    ("ordering", make_ordering, _work_ordering), ("comparison", make_comparison, _work_comparison),
+    ("sequence", make_sequence, _work_sequence)))

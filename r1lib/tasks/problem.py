@@ -18,8 +18,8 @@ class Problem:
     """One question, how its answer is judged, and the facts that its worked solutions are written from.
 
     key: what the problem is, whatever its wording or language; splits and ids are made from it.
-    answer_type: how `gold` is read by `rewards.accuracy_reward`: number, pair, factors, expression, choice; code has `tests` instead; text and
-        conduct are judged by a reward model or an oracle, never by a rule.
+    answer_type: how `gold` is read by `rewards.accuracy_reward`: number, pair, factors, expression, choice; code has `tests` instead; text
+        and conduct are judged by a reward model or an oracle, never by a rule.
     facts: the numbers and words of the problem; plain JSON.
     """
 
@@ -77,12 +77,14 @@ class Kind(NamedTuple):
 
 
 PHRASES: dict[str, dict[Language, list[str]]] = {
-    "open": {"en": ["", "", "Okay.\n", "Let me think.\n", "Let me work step by step.\n"], "zh": ["", "", "好。\n", "让我想想。\n", "一步一步算。\n"]},
+    "open": {"en": ["", "", "Okay.\n", "Let me think.\n", "Let me work step by step.\n"],
+             "zh": ["", "", "好。\n", "让我想想。\n", "一步一步算。\n"]},
     "sure": {"en": ["", "I know this one.", "Easy.", "I guess."], "zh": ["", "我知道。", "很简单。", "猜一下。"]},
     "first": {"en": ["First ", "", "Start: "], "zh": ["先算", "", "首先"]},
     "then": {"en": ["Then ", "Next ", "", ""], "zh": ["再算", "然后", "", ""]},
     "so": {"en": ["So it is {x}.", "That gives {x}.", "The result is {x}."], "zh": ["所以是{x}。", "得到{x}。", "结果是{x}。"]},
-    "check": {"en": ["Wait, let me check.", "Let me verify.", "But let me check again."], "zh": ["等等，检查一下。", "让我检查。", "再检查一遍。"]},
+    "check": {"en": ["Wait, let me check.", "Let me verify.", "But let me check again."],
+              "zh": ["等等，检查一下。", "让我检查。", "再检查一遍。"]},
     "right": {"en": ["Right.", "It is right.", "Good."], "zh": ["对。", "没错。", "正确。"]},
     "mistake": {"en": ["I made a mistake. It is {x}.", "That was wrong. It is {x}.", "Wait, no. It is {x}."],
                 "zh": ["算错了，是{x}。", "不对，是{x}。", "等等，应该是{x}。"]},

@@ -1,8 +1,8 @@
 """Mathematics that must be searched: Countdown, two numbers of given sum and product, a pair of factors.
 
-No rule leads to the answer, a candidate is easy to check, and the first one is seldom right. Here reflection pays for a reason of the problem's own:
-whoever checks and tries again is right far more often than whoever takes the first candidate. (Slips that a corpus puts in at random would not do:
-reinforcement learning removes them, and with them the reason to check.)
+No rule leads to the answer, a candidate is easy to check, and the first one is seldom right. Here reflection pays for a reason of the
+problem's own: whoever checks and tries again is right far more often than whoever takes the first candidate. (Slips that a corpus puts in
+at random would not do: reinforcement learning removes them, and with them the reason to check.)
 """
 
 import itertools
@@ -44,7 +44,8 @@ def _search(problem: Problem, manner: str, voice: Voice, *, guesses: Callable[[r
     return Work(opening + "\n".join(lines), candidate)
 
 
-def _search_problem(kind: str, level: int, language: Language, question: str, answer_type: str, gold: str, key: str, **facts: object) -> Problem:
+def _search_problem(kind: str, level: int, language: Language, question: str, answer_type: str, gold: str, key: str,
+                    **facts: object) -> Problem:
     return Problem("math", kind, level, language, question, answer_type, gold, key, facts=facts)
 
 
@@ -130,13 +131,18 @@ def _work_factor_pair(problem: Problem, manner: str, voice: Voice) -> Work:
 
 # Countdown
 
-_COUNTDOWN = {"en": ["Use {numbers}, each once, with {ops} to make {target}.", "Make {target} from {numbers} with {ops}, each number once."],
+_COUNTDOWN = {"en": ["Use {numbers}, each once, with {ops} to make {target}.",
+                     "Make {target} from {numbers} with {ops}, each number once."],
               "zh": ["用{numbers}各一次和{ops}得到{target}。", "每个数用一次，用{ops}把{numbers}变成{target}。"]}
-_COUNTDOWN_LEVELS = ((3, 12, "+-"), (3, 30, "+-"), (3, 12, "+-*"), (4, 20, "+-"), (4, 12, "+-*"))     # how many numbers, the largest, the signs
+# How many numbers, the largest, the signs.
+_COUNTDOWN_LEVELS = ((3, 12, "+-"), (3, 30, "+-"), (3, 12, "+-*"), (4, 20, "+-"), (4, 12, "+-*"))
 
 
 def expressions(numbers: list[int], signs: str) -> dict[str, list[int]]:
-    """Every left-deep expression that uses each number once: its text -> the value after each sign. Brackets stand only where they are needed."""
+    """Every left-deep expression that uses each number once: its text -> the value after each sign.
+
+    Brackets stand only where they are needed; what goes below 0 or above 999 on the way is left out.
+    """
     found: dict[str, list[int]] = {}
     for order in set(itertools.permutations(numbers)):
         for ops in itertools.product(signs, repeat=len(numbers) - 1):
@@ -165,8 +171,9 @@ def make_countdown(rng: random.Random, level: int, language: Language) -> Proble
     joined = (", " if language == "en" else "、").join(map(str, numbers))
     shown = (" and " if language == "en" else "和").join(signs) if len(signs) == 2 else ", ".join(signs)
     question = rng.choice(_COUNTDOWN[language]).format(numbers=joined, ops=shown, target=target)
-    return _search_problem("countdown", level, language, question, "expression", f"{target} from {' '.join(map(str, numbers))} with {' '.join(signs)}",
-                           f"{sorted(numbers)} {signs} {target}", solution=solution, target=target, numbers=numbers, signs=signs)
+    gold = f"{target} from {' '.join(map(str, numbers))} with {' '.join(signs)}"
+    return _search_problem("countdown", level, language, question, "expression", gold, f"{sorted(numbers)} {signs} {target}",
+                           solution=solution, target=target, numbers=numbers, signs=signs)
 
 
 def _work_countdown(problem: Problem, manner: str, voice: Voice) -> Work:
@@ -174,7 +181,7 @@ def _work_countdown(problem: Problem, manner: str, voice: Voice) -> Work:
     possible = expressions(problem.facts["numbers"], problem.facts["signs"])
 
     def guesses(rng: random.Random) -> Iterator[str]:
-        """Expressions drawn by how near they come, as somebody with a feeling for numbers would; what an earlier one gave is not tried again."""
+        """Expressions drawn by how near they come, as somebody with a feeling for numbers would; no value is tried twice."""
         by_value: dict[int, list[str]] = {}
         for text, values in possible.items():
             by_value.setdefault(values[-1], []).append(text)

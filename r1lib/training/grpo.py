@@ -81,7 +81,7 @@ class GRPORecipe:
         for name, choices in (("aggregation", ("sequence", "token", "constant")), ("advantage_scale", ("group", "none"))):
             if getattr(self, name) not in choices:
                 raise R1Error(f"GRPO recipe: {name}={getattr(self, name)!r}, but it must be one of {', '.join(choices)}.")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+        if type(self.betas) is not tuple or len(self.betas) != 2 or not all(type(beta) in (int, float) and 0 <= beta < 1 for beta in self.betas):
             raise R1Error(f"GRPO recipe: betas={self.betas!r}, but they must be two numbers from 0 to below 1.")
         if self.prompts_per_step % self.updates_per_rollout:
             raise R1Error(f"GRPO recipe: updates_per_rollout={self.updates_per_rollout}, but it must divide "
@@ -94,7 +94,7 @@ class GRPORecipe:
         for name in settings:
             if name not in known:
                 raise R1Error(f"GRPO recipe: there is no setting {name!r}. Known are {', '.join(known)}.")
-        return cls(**{name: tuple(value) if name == "betas" else value for name, value in settings.items()})
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
 
 
 class ProblemSource(Protocol):

@@ -1,9 +1,9 @@
-"""Pretraining of the miniature's base models: a tokenizer and a Qwen2 of some hundred thousand to some million parameters, from the generated corpus.
+"""Pretraining of the miniature's base models from the generated corpus: a tokenizer, and a Qwen2 of 0.4 to 3 million parameters.
 
     python -m r1lib pretrain --seed 0 --out data
 
-Minutes on one GPU for all three sizes, which read the very same texts side by side. The corpus is made on the fly by worker processes, so no token is
-seen twice; nothing is read from disk or from a network.
+Minutes on one GPU for all three sizes, which read the very same texts side by side. The corpus is made on the fly by worker processes, so
+no text is seen twice; nothing is read from disk or from a network.
 """
 
 import csv
@@ -30,10 +30,10 @@ from r1lib.policy import Policy
 from r1lib.tasks import corpus
 
 VOCABULARY = 1024
-ROW = 512                          # tokens in a training row; documents are packed whole, so that every row begins with a prompt, as sampling does
+ROW = 512               # tokens in a training row; documents are packed whole, so that every row begins with a prompt, as sampling does
 TOKENS = 400_000_000
-# How Qwen2 splits text into words before its merges apply. transformers rebuilds a Qwen2 model's tokenizer with this pattern whatever the file says,
-# so with another one the model would meet token boundaries that it never saw. Digits are single.
+# How Qwen2 splits text into words before its merges apply. transformers rebuilds a Qwen2 model's tokenizer with this pattern whatever the
+# file says, so with another one the model would meet token boundaries that it never saw. Digits are single.
 QWEN2_WORDS = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
@@ -56,25 +56,31 @@ SIZES = {
 
 
 def train_tokenizer(documents: int = 20_000) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of at most 1,024 tokens with single digits; tags are ordinary added tokens, since special ones vanish when text is decoded."""
+    """A byte-level BPE of at most 1,024 tokens with single digits.
+
+    Tags are ordinary added tokens, since special ones vanish when text is decoded.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Split(Regex(QWEN2_WORDS), behavior="isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     added = [text.PAD, text.EOS, text.USER, text.ASSISTANT, *text.TAGS]
-    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY - len(added), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY - len(added), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                                  show_progress=False)
     tokenizer.train_from_iterator((d.text for d in itertools.islice(corpus.documents("tokenizer", 0), documents)), trainer)
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in added])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=text.PAD, eos_token=text.EOS, unk_token=text.PAD, clean_up_tokenization_spaces=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=text.PAD, eos_token=text.EOS, unk_token=text.PAD,
+                                   clean_up_tokenization_spaces=False)
 
 
 def build_model(size: Size, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:
     """A Qwen2 with random weights."""
     torch.manual_seed(seed)
     config = Qwen2Config(
-        vocab_size=VOCABULARY, hidden_size=size.hidden_size, intermediate_size=size.intermediate_size, num_hidden_layers=size.num_hidden_layers,
-        num_attention_heads=size.num_attention_heads, num_key_value_heads=1, max_position_embeddings=1024, tie_word_embeddings=True,
+        vocab_size=VOCABULARY, hidden_size=size.hidden_size, intermediate_size=size.intermediate_size,
+        num_hidden_layers=size.num_hidden_layers, num_attention_heads=size.num_attention_heads, num_key_value_heads=1,
+        max_position_embeddings=1024, tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     return Qwen2ForCausalLM(config)
 
@@ -152,11 +158,15 @@ class _Learner:
 
 def pretrain(sizes: Sequence[str], out: Path, *, seed: int = 0, tokens: int = TOKENS, rows_per_step: int = 192, workers: int | None = None,
              device: str = "cuda", command: str = "") -> None:
-    """Train base models of these sizes side by side on the same texts and write each to `out`/base-<size>, its card and loss curve beside it."""
+    """Train base models of these sizes side by side on the same texts and write each to `out`/base-<size>, with its card and loss curve."""
     if unknown := [name for name in sizes if name not in SIZES]:
         raise R1Error(f"size {unknown[0]!r} is not known: choose from {', '.join(SIZES)}.")
+    if device not in ("cpu", "cuda"):
+        raise R1Error(f"device {device!r} is not known: base models are pretrained on 'cuda' or, a few tokens, on 'cpu'.")
     if device == "cuda" and not torch.cuda.is_available():
         raise R1Error("device 'cuda' is not here: pretrain on a machine with a GPU, or pass --device cpu and few --tokens.")
+    if tokens < 1 or (workers is not None and workers < 1):
+        raise R1Error(f"tokens={tokens} and workers={workers}: both must be at least 1.")
     started = time.time()
     tokenizer = train_tokenizer()
     learners = [_Learner(name, tokenizer, seed, device) for name in sizes]
@@ -176,16 +186,19 @@ def pretrain(sizes: Sequence[str], out: Path, *, seed: int = 0, tokens: int = TO
             for learner, loss in zip(learners, losses, strict=True):
                 learner.curve.append((step, done, round(loss.item(), 4)))
             said = "  ".join(f"{learner.name} {learner.curve[-1][2]:.4f}" for learner in learners)
-            print(f"  step {step:>6,}  tokens {done / 1e6:7.1f} M  loss {said}  {done / (time.time() - started) / 1e3:,.0f} k tokens/s", flush=True)
+            speed = done / (time.time() - started) / 1e3
+            print(f"  step {step:>6,}  tokens {done / 1e6:7.1f} M  loss {said}  {speed:,.0f} k tokens/s", flush=True)
 
-    facts = {"command": command, "seed": seed, "tokens": steps * step_tokens, "seconds_for_all_sizes": round(time.time() - started), "sizes": list(sizes),
-             "machine": torch.cuda.get_device_name() if device == "cuda" else "cpu", "r1lib": __version__, "torch": torch.__version__,
+    facts = {"command": command, "seed": seed, "tokens": steps * step_tokens, "seconds_for_all_sizes": round(time.time() - started),
+             "sizes": list(sizes), "machine": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+             "r1lib": __version__, "torch": torch.__version__,
              "documents_shown": {name: dict(count.most_common()) for name, count in shown.items()}}
     for learner in learners:
         learner.save(out / f"base-{learner.name}", tokenizer, facts)
 
 
-def _shards(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int, workers: int | None) -> Iterator[tuple[np.ndarray, dict[str, Counter]]]:
+def _shards(tokenizer: PreTrainedTokenizerFast, seed: int, rows: int,
+            workers: int | None) -> Iterator[tuple[np.ndarray, dict[str, Counter]]]:
     """Packed shards 0, 1, 2 ... in order, made ahead by worker processes; the same whatever their number."""
     serialized = tokenizer.backend_tokenizer.to_str()
     jobs = ((serialized, seed, shard, rows, tokenizer.pad_token_id) for shard in itertools.count())

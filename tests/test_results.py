@@ -1,0 +1,87 @@
+"""The committed results: trained, written and put into the README by one call."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from r1lib import paths, profiles
+from r1lib.report import results
+
+ROOT = paths.root()
+BEGIN, END = "<!-- r1_zero: begin -->", "<!-- r1_zero: end -->"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder of its own, in which the results of two short runs were made."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "data").symlink_to(ROOT / "data")
+    shutil.copy(ROOT / "README.md", home / "README.md")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("R1_HOME", str(home))
+        patch.delenv("R1_RUNS", raising=False)
+        results.r1_zero("smoke", [0, 1])
+    return home
+
+
+@pytest.fixture(scope="module")
+def rows(home: Path) -> list[dict[str, str]]:
+    with (home / "results" / "r1_zero" / "seeds.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_measurement_is_in_the_csv(rows: list[dict[str, str]]) -> None:
+    assert list(rows[0]) == ["seed", "step", "metric", "value"]
+    assert {row["seed"] for row in rows} == {"0", "1"} and len({(row["seed"], row["step"], row["metric"]) for row in rows}) == len(rows)
+    steps = profiles.get("smoke").zero["steps"]
+    by_metric = {(row["metric"], row["seed"]): [] for row in rows}
+    for row in rows:
+        by_metric[row["metric"], row["seed"]].append((int(row["step"]), float(row["value"])))
+    for seed in "01":
+        assert [step for step, _ in by_metric["train/reward", seed]] == list(range(steps))
+        assert [step for step, _ in by_metric["eval_accuracy", seed]] == [0, 2, 3]
+        for name in ("pass@1", "pass@k", "cons@k", "mean_length", "reflection", "language_mixing", "pass@1/level_5"):
+            assert [step for step, _ in by_metric[name, seed]] == [0, steps]
+    assert by_metric["pass@1", "0"][0] == by_metric["pass@1", "1"][0]                     # both start from the same base
+    assert by_metric["train/reward", "0"] != by_metric["train/reward", "1"]
+
+
+def test_the_table_is_what_the_csv_says(home: Path, rows: list[dict[str, str]]) -> None:
+    table = (home / "results" / "r1_zero" / "table.md").read_text(encoding="utf-8")
+    assert table.startswith("Made by `python -m r1lib results --profile smoke --seeds 0 1` on ")
+    line = next(line for line in table.splitlines() if line.startswith("| pass@1, held-out math"))
+    values = {(row["seed"], row["step"]): 100 * float(row["value"]) for row in rows if row["metric"] == "pass@1"}
+    after = sorted(value for (_, step), value in values.items() if step == "3")
+    assert f"| {values['0', '0']:.1f} % | **{sum(after) / 2:.1f} %** | {after[0]:.1f} % to {after[1]:.1f} % |" in line
+    widths = {row.count("|") for row in table.splitlines() if row.startswith("|")}
+    assert widths == {5}
+
+
+def test_a_row_says_the_k_that_was_measured(home: Path) -> None:
+    samples = profiles.get("smoke").evaluation_samples
+    table = (home / "results" / "r1_zero" / "table.md").read_text(encoding="utf-8")
+    assert f"| pass@{samples} |" in table and f"| cons@{samples} |" in table
+
+
+def test_the_readme_holds_the_table_and_nothing_else_of_it_changed(home: Path) -> None:
+    readme, before = ((folder / "README.md").read_text(encoding="utf-8") for folder in (home, ROOT))
+    table = (home / "results" / "r1_zero" / "table.md").read_text(encoding="utf-8").strip()
+    assert readme.split(BEGIN)[1].split(END)[0].strip() == table
+    assert (readme.split(BEGIN)[0], readme.split(END)[1]) == (before.split(BEGIN)[0], before.split(END)[1])
+
+
+def test_the_picture_is_one(home: Path) -> None:
+    assert (home / "results" / "r1_zero" / "learning_curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_runs_lie_in_their_folders_and_are_loaded_the_next_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R1_HOME", str(home))
+    monkeypatch.delenv("R1_RUNS", raising=False)
+    models = [home / "runs" / "smoke" / "zero" / "model", home / "runs" / "smoke" / "seeds" / "1" / "zero" / "model"]
+    before = [(model / "model.safetensors").stat().st_mtime_ns for model in models]
+    written = [(home / name).read_bytes() for name in ("README.md", "results/r1_zero/seeds.csv", "results/r1_zero/table.md")]
+    results.r1_zero("smoke", [0, 1])
+    assert [(model / "model.safetensors").stat().st_mtime_ns for model in models] == before
+    assert [(home / name).read_bytes() for name in ("README.md", "results/r1_zero/seeds.csv", "results/r1_zero/table.md")] == written
