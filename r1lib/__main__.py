@@ -113,6 +113,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     if not known and not options.set_name.endswith(".jsonl"):
         raise R1Error(f"evaluation set {options.set_name!r} is not known: choose one of {', '.join(tasks.EVALUATION_SETS)}, "
                       f"or name a .jsonl file.")
+    if options.json and options.json.is_dir():              # said now, not after minutes of sampling
+        raise R1Error(f"--json {options.json}: is a folder, name a file in it.")
     problems = tasks.evaluation_set(options.set_name) if known else tasks.read_problems(Path(options.set_name))
     model = Path(options.model)
     policy = Policy.load(model if model.exists() or "/" in options.model else stages.base_folder(options.model), device=options.device)
@@ -143,8 +145,9 @@ def _pretrain(options: argparse.Namespace) -> int:
     from r1lib.training import pretrain
 
     command = "python -m r1lib " + " ".join(sys.argv[1:])
-    pretrain.pretrain(options.sizes, options.out, seed=options.seed, tokens=options.tokens or pretrain.TOKENS, workers=options.workers,
-                      device=options.device, command=command)
+    tokens = pretrain.TOKENS if options.tokens is None else options.tokens
+    pretrain.pretrain(options.sizes, options.out, seed=options.seed, tokens=tokens, workers=options.workers, device=options.device,
+                      command=command)
     return 0
 
 

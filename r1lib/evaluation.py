@@ -263,7 +263,8 @@ class Evaluation:
 
     def save(self, path: str | Path) -> None:
         """Write everything as JSON, one line a problem and one a completion. A killed run leaves the old file or the new one."""
-        head = {**self.summary(), "samples": self.samples, "settings": self.settings, "seed": self.seed, "template": self.template, "about": self.about}
+        head = {**self.summary(), "samples": self.samples, "settings": self.settings, "seed": self.seed, "template": self.template,
+                "about": self.about}
         del head["problems"]                                                     # their number; the problems themselves stand below
         parts = [f'"{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in head.items()]
         for name, items in (("problems", self.problems), ("completions", self.completions)):

@@ -58,7 +58,8 @@ class Policy:
         try:
             model = model.to(device)
         except (AssertionError, RuntimeError) as error:      # torch's ways of saying that there is no such device here
-            raise R1Error(f"device {str(device)!r} cannot be used here ({_first_line(error)}). Choose cpu, or run on a machine that has it.") from error
+            raise R1Error(f"device {str(device)!r} cannot be used here ({_first_line(error)}). "
+                          "Choose cpu, or run on a machine that has it.") from error
         return cls(model.eval(), tokenizer, local)
 
     def save(self, folder: str | Path) -> None:

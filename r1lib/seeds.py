@@ -25,6 +25,6 @@ def rng(*parts: object) -> random.Random:
 
 def generator(*parts: object, device: "str | torch.device" = "cpu") -> "torch.Generator":
     """torch's generator, seeded by what it is for."""
-    import torch                        # here, so that a command that only speaks does not wait for it
+    import torch  # here, so that a command that only speaks does not wait for it
 
     return torch.Generator(device=device).manual_seed(derive(*parts))

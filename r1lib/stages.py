@@ -91,16 +91,17 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, doma
     mix = rewards.mix(combine=combine)
     made_from = {"stage": name, "parent": parent.name, "parent_sha256": weights_sha256(parent), "seed": seed, "domains": list(domains),
                  "reward": {"parts": list(mix.parts), "combine": combine}, "recipe": dataclasses.asdict(recipe)}
-    lineage = _open_lineage(folder, made_from)
-    if lineage["finished"]:
-        print(f"{name}: loaded from {_shown(folder)}, where it was trained in {lineage['seconds'] / 60:.1f} minutes.", flush=True)
+    lineage = _lineage(folder, made_from)
+    if lineage and lineage["finished"]:
         policy, rows = Policy.load(folder / "model", device=chosen.device), MetricsLog(folder / "metrics.jsonl").rows()
+        print(f"{name}: loaded from {_shown(folder)}, where it was trained in {lineage['seconds'] / 60:.1f} minutes.", flush=True)
         return StageRun(name, folder, policy, rows, finished=True, loaded=True)
 
+    policy = Policy.load(parent, device=chosen.device)     # before the lineage is written: a base that cannot be read binds no folder
+    lineage = lineage or _begin(folder, made_from)
     print(f"{name}: trained from {parent.name} into {_shown(folder)}, {recipe.steps} steps of {recipe.prompts_per_step} x "
           f"{recipe.samples_per_prompt} answers.", flush=True)
     started = time.time()
-    policy = Policy.load(parent, device=chosen.device)
     sampler = TorchSampler(policy)
     held_out = spread(tasks.evaluation_set("math"), chosen.evaluation_problems)
     asking = SamplingSettings(max_new_tokens=recipe.max_new_tokens)
@@ -117,24 +118,30 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, doma
     return StageRun(name, folder, policy, history.rows, not history.interrupted, False)
 
 
-def _open_lineage(folder: Path, made_from: Mapping[str, Any]) -> dict[str, Any]:
-    """The lineage of the folder: begun if there is none; an error if it is another stage's or unreadable."""
+def _lineage(folder: Path, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The lineage of the folder, None if there is none; an error if it is another stage's or unreadable."""
+    if folder.exists() and not folder.is_dir():
+        raise R1Error(f"{folder}: is a file, but a stage needs a folder of its own.")
     file = folder / "lineage.json"
-    wanted = json.loads(json.dumps(made_from))
     if not file.exists():
-        lineage = {**wanted, "r1lib": __version__, "machine": str(machine.describe()).splitlines(), "seconds": 0.0, "finished": False}
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_json(file, lineage)
-        return lineage
+        return None
     try:
         lineage = json.loads(file.read_text(encoding="utf-8"))
-        lineage["finished"], lineage["seconds"]
+        lineage["finished"], float(lineage["seconds"])
     except (ValueError, TypeError, KeyError) as error:
         raise R1Error(f"{file}: cannot be read as a lineage ({error}): move {folder} away to train the stage again.") from None
-    for name, value in wanted.items():
+    for name, value in json.loads(json.dumps(made_from)).items():         # as JSON has it: tuples are lists
         if lineage.get(name) != value:
             there, here = _first_difference(name, lineage.get(name), value)
             raise R1Error(f"{folder}: made with {there}, this run asks for {here}. Use another folder (R1_RUNS), or move this one away.")
+    return lineage
+
+
+def _begin(folder: Path, made_from: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the lineage of a stage that is about to be trained."""
+    lineage = {**made_from, "r1lib": __version__, "machine": str(machine.describe()).splitlines(), "seconds": 0.0, "finished": False}
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "lineage.json", lineage)
     return lineage
 
 
@@ -178,8 +185,8 @@ def evaluation(name: str, *, profile: str, set_name: str = "math", folder: Path 
                progress: Callable[[int, int], None] | None = None) -> evaluations.Evaluation:
     """How good a stage's model is on a fixed set, at temperature 1 with the R1-Zero template; "base" is what training starts from.
 
-    Kept as evaluation.json (evaluation-<set>.json for other sets than math) in the stage's folder, and made again when the model is
-    another.
+    Kept as evaluation.json (evaluation-<set>.json for other sets than math) in the stage's folder, and made again when the model or the
+    problems are others.
     """
     chosen = profiles.get(profile)
     folder = folder or paths.stage(profile, name)
@@ -190,7 +197,7 @@ def evaluation(name: str, *, profile: str, set_name: str = "math", folder: Path 
     about = {"stage": name, "set": set_name, "weights_sha256": weights_sha256(model), "max_new_tokens": recipe.max_new_tokens}
     if file.exists():
         kept = evaluations.load(file)
-        if kept.about == about and kept.samples == chosen.evaluation_samples and len(kept.problems) == len(problems):
+        if kept.about == about and kept.samples == chosen.evaluation_samples and kept.problems == tuple(problems):
             return kept
     sampler = TorchSampler(Policy.load(model, device=chosen.device))
     asking = SamplingSettings(max_new_tokens=recipe.max_new_tokens)

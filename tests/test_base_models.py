@@ -81,8 +81,8 @@ def test_transformers_reads_the_tokenizer_as_the_model_was_trained_with_it(folde
 @each_base
 def test_card(folder: Path) -> None:
     about = card(folder)
-    assert set(about) == {"model", "parameters", "shape", "final_loss", "sha256", "command", "seed", "tokens", "seconds_for_all_sizes", "sizes",
-                          "machine", "r1lib", "torch", "documents_shown"}
+    assert set(about) == {"model", "parameters", "shape", "final_loss", "sha256", "command", "seed", "tokens", "seconds_for_all_sizes",
+                          "sizes", "machine", "r1lib", "torch", "documents_shown"}
     assert about["model"] == folder.name and about["command"].startswith("python -m r1lib pretrain ")
     assert about["sha256"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -105,7 +105,7 @@ def test_loss_falls_over_all_tokens(folder: Path) -> None:
     losses, seen = [float(row["loss"]) for row in rows], [int(row["tokens"]) for row in rows]
     assert seen == sorted(set(seen)) and seen[-1] == card(folder)["tokens"] and losses[-1] == card(folder)["final_loss"]
     tenth = len(losses) // 10
-    assert losses[0] > 6 > 1 > losses[-1]                                                              # from a guess among 1,024: ln 1024 = 6.9
+    assert losses[0] > 6 > 1 > losses[-1]                              # from a guess among 1,024: ln 1024 = 6.9
     assert sum(losses[-tenth:]) < sum(losses[4 * tenth:5 * tenth]) < sum(losses[:tenth])
 
 

@@ -12,6 +12,7 @@ from r1lib import paths, tasks
 from r1lib.__main__ import main
 
 COMMANDS = ("run", "evaluate", "report", "results", "pretrain", "evaluation-sets")
+SHORT_RUN = ("run", "--profile", "smoke", "--set", "steps=1", "prompts_per_step=4", "evaluate_every=5")
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,11 @@ def test_it_runs_as_a_module_and_help_does_not_wait_for_torch() -> None:
     ("evaluate --model base-0.4m --device abacus", "device 'abacus' cannot be used here"),
     ("results --profile laptop", "profile 'laptop' is not known"),
     ("report --profile laptop", "profile 'laptop' is not known"),
+    ("evaluate --model base-0.4m --json .", "--json .: is a folder"),
     ("pretrain --sizes 7b --device cpu", "size '7b' is not known: choose from 0.4m, 1m, 3m"),
+    ("pretrain --device abacus", "device 'abacus' is not known"),
+    ("pretrain --device cpu --tokens 0", "tokens=0 and workers=None: both must be at least 1"),
+    ("pretrain --device cpu --workers 0", "workers=0: both must be at least 1"),
 ])
 def test_a_mistake_is_one_line(arguments: str, said: str, capsys: pytest.CaptureFixture[str], runs: Path) -> None:
     assert said in refused(capsys, *arguments.split())
@@ -87,6 +92,20 @@ def test_a_bad_row_is_named(row: str, tmp_path: Path, capsys: pytest.CaptureFixt
     with file.open("a") as more:
         more.write(row + "\n")
     assert f"{file}, row 3: not a problem" in refused(capsys, "evaluate", "--model", "base-0.4m", "--set", str(file))
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"level": 9}, "level=9 must be one of 1, 2, 3, 4, 5"), ({"level": "hard"}, "level='hard' must be"),
+    ({"language": "fr"}, "language='fr' must be"), ({"question": None}, "question=None must be a string"),
+    ({"gold": 7}, "gold=7 must be a string"), ({"tests": 5}, "row 2: not a problem"),
+])
+def test_a_bad_value_is_named(changes: dict, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tasks.write_problems(tasks.evaluation_set("math")[:1], tmp_path / "mine.jsonl")
+    row = json.loads(file.read_text(encoding="utf-8"))
+    with file.open("a", encoding="utf-8") as more:
+        more.write(json.dumps({**row, **changes}) + "\n")
+    told = refused(capsys, "evaluate", "--model", "base-0.4m", "--set", str(file))
+    assert f"{file}, row 2: " in told and said in told
 
 
 def test_other_bad_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +129,8 @@ def test_evaluate_writes_the_summary(tmp_path: Path, capsys: pytest.CaptureFixtu
     """Four measures with their intervals, over all and by level, under these names at the top of the file."""
     file = tasks.write_problems(tasks.evaluation_set("math")[::9], tmp_path / "mine.jsonl")
     out = tmp_path / "new" / "summary.json"
-    assert main(["evaluate", "--model", "base-0.4m", "--set", str(file), "--samples", "2", "--max-new-tokens", "40", "--json", str(out)]) == 0
+    command = ["evaluate", "--model", "base-0.4m", "--set", str(file), "--samples", "2", "--max-new-tokens", "40", "--json", str(out)]
+    assert main(command) == 0
     assert "pass@1" in capsys.readouterr().out
     stored = json.loads(out.read_text(encoding="utf-8"))
     for part in (stored, *stored["by_level"].values()):
@@ -122,20 +142,21 @@ def test_evaluate_writes_the_summary(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_run_trains_and_then_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str], runs: Path) -> None:
-    command = ["run", "--profile", "smoke", "--folder", str(tmp_path / "mine"), "--set", "steps=1", "prompts_per_step=4", "evaluate_every=5"]
+    command = [*SHORT_RUN, "--folder", str(tmp_path / "mine")]
     assert main(command) == 0
     assert f"zero: finished: {tmp_path / 'mine'}" in capsys.readouterr().out and not runs.exists()
     before = (tmp_path / "mine" / "model" / "model.safetensors").stat().st_mtime_ns
     assert main(command) == 0 and "zero: loaded from mine" in capsys.readouterr().out
     assert (tmp_path / "mine" / "model" / "model.safetensors").stat().st_mtime_ns == before
     assert "seed=0, this run asks for seed=5" in refused(capsys, *command, "--seed", "5")
-    assert main(["evaluate", "--model", str(tmp_path / "mine" / "model"), "--samples", "1", "--set", "safety", "--max-new-tokens", "8"]) == 0
+    model = str(tmp_path / "mine" / "model")
+    assert main(["evaluate", "--model", model, "--samples", "1", "--set", "safety", "--max-new-tokens", "8"]) == 0
 
 
 def test_run_says_that_it_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "STOP").touch()
-    command = ["run", "--profile", "smoke", "--folder", str(tmp_path / "mine"), "--set", "steps=1", "prompts_per_step=4", "evaluate_every=5"]
+    command = [*SHORT_RUN, "--folder", str(tmp_path / "mine")]
     assert main(command) == 130 and "stopped; the same command goes on" in capsys.readouterr().out
     assert main(command) == 0
 

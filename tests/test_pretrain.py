@@ -30,24 +30,19 @@ def made(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFa
     out = tmp_path_factory.mktemp("pretrained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretrain, "train_tokenizer", lambda: tokenizer)
-        pretrain.pretrain(["0.4m", "1m"], out, seed=3, tokens=8 * 4 * pretrain.ROW + 5, rows_per_step=4, workers=1, device="cpu", command="a test")
+        pretrain.pretrain(["0.4m", "1m"], out, seed=3, tokens=8 * 4 * pretrain.ROW + 5, rows_per_step=4, workers=1, device="cpu",
+                          command="a test")
     return out
 
 
 def test_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
     assert len(tokenizer) <= pretrain.VOCABULARY and tokenizer.eos_token == text.EOS and tokenizer.pad_token == text.PAD
     assert [token for token in tokenizer.get_vocab() if sum(sign in "0123456789" for sign in token) > 1] == []
-    for written in (text.zero_prompt("算8075+12。"), "<think> a\n</think>\n<answer>12 and 5</answer>", "def f(x):\n    return x+1", "ünseen 🙂 words"):
+    for written in (text.zero_prompt("算8075+12。"), "<think> a\n</think>\n<answer>12 and 5</answer>", "def f(x):\n    return x+1",
+                    "ünseen 🙂 words"):
         ids = tokenizer(written, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids, skip_special_tokens=True) == written
     assert len(tokenizer("".join(text.TAGS), add_special_tokens=False)["input_ids"]) == len(text.TAGS)
-
-
-def shards(tokenizer: PreTrainedTokenizerFast, workers: int, count: int) -> list[np.ndarray]:
-    made = pretrain._shards(tokenizer, 5, ROWS, workers)
-    rows = [packed for packed, _ in itertools.islice(made, count)]
-    made.close()
-    return rows
 
 
 def test_rows_hold_whole_documents_of_the_stream_in_order(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -67,9 +62,13 @@ def test_rows_hold_whole_documents_of_the_stream_in_order(tokenizer: PreTrainedT
 
 
 def test_rows_do_not_depend_on_the_number_of_workers(tokenizer: PreTrainedTokenizerFast) -> None:
-    one, two = (shards(tokenizer, workers, 3) for workers in (1, 2))
-    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
-    assert not np.array_equal(one[0], one[1])                                             # and no shard comes twice
+    serialized = tokenizer.backend_tokenizer.to_str()
+    alone = [pretrain._packed_shard((serialized, 5, shard, ROWS, tokenizer.pad_token_id)) for shard in range(9)]
+    stream = pretrain._shards(tokenizer, 5, ROWS, 2)
+    for (rows, counts), (expected, expected_counts) in zip(itertools.islice(stream, 9), alone, strict=True):
+        assert np.array_equal(rows, expected) and counts == expected_counts
+    stream.close()
+    assert len({rows.tobytes() for rows, _ in alone}) == 9                                # and no shard comes twice
 
 
 def test_learning_lowers_the_loss(tokenizer: PreTrainedTokenizerFast) -> None:

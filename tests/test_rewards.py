@@ -101,6 +101,12 @@ def test_a_malformed_gold_is_named(kind: str, gold: str, answer: str) -> None:
     assert repr(gold) in said and repr(kind) in said and "\n" not in said
 
 
+@pytest.mark.parametrize("gold", [7, 7.0, None, ["7"]])
+def test_a_gold_that_is_no_text_is_named(gold: object) -> None:
+    with pytest.raises(R1Error, match=re.escape(repr(gold))):
+        rewards.accuracy_reward([response("7")], [gold])
+
+
 def test_a_malformed_gold_reaches_the_caller_of_the_reward() -> None:
     with pytest.raises(R1Error, match="'seven'"):
         rewards.accuracy_reward(["no tags"], ["seven"])
@@ -160,6 +166,7 @@ def test_no_completion_raises(completion: str) -> None:
     assert rewards.format_reward([completion]) == [float(text.parse(completion).well_formed)]
 
 
+@settings(deadline=None)
 @given(st.integers(-10**9 + 1, 10**9 - 1), st.integers(-10**9 + 1, 10**9 - 1))
 def test_numbers_and_pairs_are_right_exactly_when_they_are_equal(a: int, b: int) -> None:
     assert accuracy.right("number", gold=str(a), answer=str(b)) is (a == b)
@@ -168,6 +175,7 @@ def test_numbers_and_pairs_are_right_exactly_when_they_are_equal(a: int, b: int)
     assert accuracy.right("pair", gold=f"{a} and {b}", answer=f"{a} and {a}") is (a == b)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(4, 2000))
 def test_factors_are_right_exactly_when_they_multiply_to_the_number(a: int, b: int, n: int) -> None:
     for gold in (n, a * b):
@@ -314,6 +322,12 @@ def test_a_reward_of_ones_own_sees_every_column() -> None:
 
     mixed = rewards.RewardMix({"length": length, **rewards.mix().parts}, {"length": -1.0})
     assert mixed(["aaaa", "aaaa"], {"level": [1, 2], "solution": ["7", "7"]}).total == [-4.0, -2.0]
+
+
+def test_a_reward_that_gives_too_few_values_is_named() -> None:
+    mixed = rewards.RewardMix({"mine": lambda completions, **_: [1.0], **rewards.mix().parts})
+    with pytest.raises(R1Error, match="reward 'mine' gave 1 values for 4 completions"):
+        mixed(FOUR, SEVEN)
 
 
 def test_no_completions_earn_nothing() -> None:

@@ -1,5 +1,6 @@
 """A stage is trained once, loaded afterwards, gone on with after a stop, and never overwritten by another configuration."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -10,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from r1lib import paths, stages, tasks
+from r1lib import paths, profiles, stages, tasks
 from r1lib.errors import R1Error
 from r1lib.policy import Policy
 
@@ -19,7 +20,8 @@ QUICK = dict(steps=3, prompts_per_step=4, samples_per_prompt=6, max_new_tokens=4
 
 def tree(folder: Path) -> dict[str, str]:
     """What every file holds."""
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.rglob("*")) if file.is_file()}
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def times(folder: Path) -> dict[str, int]:
@@ -89,7 +91,8 @@ def test_transformers_alone_reads_the_stage(finished: tuple[Path, stages.StageRu
         assert torch.allclose(model(ids).logits, finished[1].policy.model(ids).logits, atol=1e-4)
 
 
-def test_a_stopped_stage_goes_on_to_the_same_weights(finished: tuple[Path, stages.StageRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_stage_goes_on_to_the_same_weights(finished: tuple[Path, stages.StageRun], tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("R1_RUNS", str(tmp_path))
     folder = paths.stage("smoke", "zero")
 
@@ -143,24 +146,42 @@ def test_another_base_of_the_same_name_is_told_apart(copied: Path, tmp_path: Pat
     (dict(settings={"step": 3}), "there is no setting 'step'"),
     (dict(settings={"steps": 0}), "steps=0"),
 ])
-def test_a_mistake_is_found_before_anything_is_written(changes: dict, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_is_found_before_anything_is_written(changes: dict, message: str, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("R1_RUNS", str(tmp_path))
     assert message in one_line(lambda: quick(**changes))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_base_that_cannot_be_read_binds_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R1_RUNS", str(tmp_path / "runs"))
+    base = tmp_path / "mine"
+    shutil.copytree(paths.data() / "base-0.4m", base)
+    (base / "model.safetensors").write_bytes((base / "model.safetensors").read_bytes()[:-1000])
+    assert str(base / "model.safetensors") in one_line(lambda: quick(base=str(base)))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "zero").write_text("mine")
+    assert f"{tmp_path / 'zero'}: is a file" in one_line(lambda: quick(folder=tmp_path / "zero"))
+    assert (tmp_path / "zero").read_text() == "mine"
 
 
 def test_an_unknown_stage_is_named() -> None:
     assert "stage 'one' is not known" in one_line(lambda: stages.run("one", profile="smoke"))
 
 
-def test_truncated_weights_of_a_finished_stage_are_named(copied: Path) -> None:
+def test_truncated_weights_of_a_finished_stage_are_named(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = copied / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     before = tree(copied)
+    capsys.readouterr()
     assert str(weights) in one_line(quick) and tree(copied) == before
+    assert capsys.readouterr().out == ""                   # it does not say first that it was loaded
 
 
-@pytest.mark.parametrize("content", ['{"stage": "zero", ', "[1, 2]", '{"stage": "zero"}', ""])
+@pytest.mark.parametrize("content", ['{"stage": "zero", ', "[1, 2]", '{"stage": "zero"}', '{"finished": true, "seconds": "some"}', ""])
 def test_a_damaged_lineage_is_named(copied: Path, content: str) -> None:
     (copied / "lineage.json").write_text(content)
     before = tree(copied)
@@ -183,6 +204,18 @@ def test_an_evaluation_is_kept_until_the_weights_change(copied: Path) -> None:
     again = stages.evaluation("zero", profile="smoke")
     assert file.stat().st_mtime_ns != first and again.about["weights_sha256"] != made.about["weights_sha256"]
     assert again.completions != made.completions
+
+
+def test_an_evaluation_of_other_problems_is_made_again(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when they are as many as before."""
+    chosen = profiles.get("smoke")
+    monkeypatch.setitem(profiles.PROFILES, "smoke", dataclasses.replace(chosen, evaluation_problems=4, evaluation_samples=1))
+    problems = tasks.evaluation_set("math")
+    made = stages.evaluation("zero", profile="smoke")
+    monkeypatch.setattr(tasks, "evaluation_set", lambda name: problems[1:])
+    again = stages.evaluation("zero", profile="smoke")
+    assert [problem.id for problem in again.problems] != [problem.id for problem in made.problems]
+    assert list(again.problems) == stages.spread(problems[1:], 4)
 
 
 def test_spread_keeps_every_kind_and_level() -> None:

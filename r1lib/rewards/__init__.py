@@ -69,13 +69,16 @@ class RewardMix:
 
     def __call__(self, completions: Sequence[Completion], columns: Mapping[str, list[Any]]) -> Rewards:
         parts = {name: reward(completions, **columns) for name, reward in self.parts.items()}
+        for name, values in parts.items():
+            if len(values) != len(completions):
+                raise R1Error(f"reward {name!r} gave {len(values)} values for {len(completions)} completions: it must give one each.")
         total = []
         for row in zip(*parts.values(), strict=True):
             weighted = [self.weights.get(name, 1.0) * value for name, value in zip(parts, row, strict=True) if value is not None]
             product = 1.0
             for value in weighted:
                 product *= value
-            total.append(sum(weighted) if self.combine == "sum" else product if weighted else 0.0)
+            total.append(sum(weighted, 0.0) if self.combine == "sum" else product if weighted else 0.0)
         return Rewards(total, parts)
 
 

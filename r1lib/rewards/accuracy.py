@@ -70,6 +70,6 @@ def right(answer_type: str, *, gold: str, answer: str) -> bool | None:
     if answer_type not in RULES:
         return None
     pattern, rule = RULES[answer_type]
-    if not pattern.fullmatch(gold):
+    if not isinstance(gold, str) or not pattern.fullmatch(gold):
         raise R1Error(f"gold answer {gold!r} is not of the type {answer_type!r}: mend the problem's row.")
     return rule(gold, answer)

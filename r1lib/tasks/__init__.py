@@ -119,14 +119,21 @@ def read_problems(path: Path) -> list[Problem]:
     if not path.is_file():
         raise R1Error(f"{path}: there is no such file of problems.")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        written = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise R1Error(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
     problems = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(written.removesuffix("\n").split("\n") if written else [], 1):      # a question may hold other line ends
         try:
             row = json.loads(line)
-            problems.append(Problem(**{**row, "tests": tuple(row["tests"])}))
+            problem = Problem(**{**row, "tests": tuple(row["tests"])})
+            for name in ("domain", "kind", "question", "answer_type", "gold", "key"):
+                if not isinstance(getattr(problem, name), str):
+                    raise ValueError(f"{name}={getattr(problem, name)!r} must be a string")
+            for name, choices in (("level", LEVELS), ("language", ("en", "zh"))):
+                if getattr(problem, name) not in choices:
+                    raise ValueError(f"{name}={getattr(problem, name)!r} must be one of {', '.join(map(str, choices))}")
+            problems.append(problem)
         except (ValueError, TypeError, KeyError) as error:
             raise R1Error(f"{path}, row {number}: not a problem ({error}).") from None
     return problems

@@ -81,7 +81,8 @@ class GRPORecipe:
         for name, choices in (("aggregation", ("sequence", "token", "constant")), ("advantage_scale", ("group", "none"))):
             if getattr(self, name) not in choices:
                 raise R1Error(f"GRPO recipe: {name}={getattr(self, name)!r}, but it must be one of {', '.join(choices)}.")
-        if type(self.betas) is not tuple or len(self.betas) != 2 or not all(type(beta) in (int, float) and 0 <= beta < 1 for beta in self.betas):
+        pair = self.betas if isinstance(self.betas, tuple) else ()
+        if len(pair) != 2 or not all(type(beta) in (int, float) and 0 <= beta < 1 for beta in pair):
             raise R1Error(f"GRPO recipe: betas={self.betas!r}, but they must be two numbers from 0 to below 1.")
         if self.prompts_per_step % self.updates_per_rollout:
             raise R1Error(f"GRPO recipe: updates_per_rollout={self.updates_per_rollout}, but it must divide "
