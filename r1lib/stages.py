@@ -166,11 +166,6 @@ def _shown(folder: Path) -> str:
     return str(folder.relative_to(runs)) if folder.is_relative_to(runs) else folder.name
 
 
-def seconds(folder: Path) -> float:
-    """How long a stage took to train, interruptions not counted."""
-    return json.loads((folder / "lineage.json").read_text(encoding="utf-8"))["seconds"]
-
-
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # Evaluation of a stage
 

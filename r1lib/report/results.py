@@ -20,7 +20,7 @@ Series = dict[str, dict[int, dict[int, float]]]          # metric -> seed -> ste
 
 # From the batches that were learnt from; in the CSV with train/ in front, as the measures below have some of the same names.
 _FROM_TRAINING = ("reward", "rewards/accuracy_reward/mean", "rewards/format_reward/mean", "completions/mean_length", "entropy",
-                  "reflection", "language_mixing", "frac_reward_zero_std", "step_time")
+                  "reflection", "language_mixing", "frac_reward_zero_std")
 # With many samples, before and after.
 _MEASURED = ("pass@1", "pass@k", "cons@k", "mean_length", "format", "reflection", "language_mixing")
 _TABLE = (
@@ -46,7 +46,6 @@ def r1_zero(profile: str, seeds: Sequence[int]) -> None:
                 if name.startswith("eval_") or name in _FROM_TRAINING:
                     series[name if name.startswith("eval_") else f"train/{name}"][seed][row["step"]] = value
         last = done.rows[-1]["step"]
-        series["seconds"][seed][last] = stages.seconds(folder)
         base_folder = paths.stage(profile, "base")
         for step, summary in ((0, stages.evaluation("base", profile=profile, folder=base_folder).summary()),
                               (last, stages.evaluation("zero", profile=profile, folder=folder).summary())):
@@ -88,9 +87,6 @@ def _table(series: Series, k: int) -> str:
         after = [scale * series[name][seed][max(series[name][seed])] for seed in seeds]
         mean, lowest, highest = (form.format(value) for value in (statistics.mean(after), min(after), max(after)))
         lines.append(f"| {title.format(k=k)} | {before} | **{mean}** | {lowest} to {highest} |")
-    minutes = [value / 60 for seed in seeds for value in series["seconds"][seed].values()]
-    lines.append(f"| minutes of training, evaluations included | | {statistics.mean(minutes):.1f} "
-                 f"| {min(minutes):.1f} to {max(minutes):.1f} |")
     return "\n".join(lines)
 
 
@@ -116,7 +112,7 @@ def _picture(series: Series) -> Figure:
         axes.grid(color=board.GRID)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=11, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.15))
+    axes.legend(fontsize=11, frameon=False, loc="upper left")
     return figure
 
 

@@ -58,7 +58,7 @@ class GRPORecipe:
     max_grad_norm: float = 1.0          # paper: not said; a bound for the rare step that is far out
     epsilon_low: float = 0.2            # paper: not said for R1-Zero; 10 in R1's first RL stage, up to 15 updates off. 0.2 is PPO's
     epsilon_high: float = 0.28          # ... and DAPO's: a wider upper end lets rare tokens grow (arXiv 2503.14476)
-    beta: float = 0.0                   # paper: 0.001; 0 saves the reference's pass, a quarter of the learning, where 40 steps drift little
+    beta: float = 0.0                   # paper: 0.001; 0 saves the reference's pass, a quarter of the learning; few steps drift little
     reference_refresh: int = 400        # paper: 400; with beta != 0, after so many steps the reference becomes the latest policy
     aggregation: Literal["sequence", "token", "constant"] = "sequence"      # paper: every answer weighs the same
     advantage_scale: Literal["group", "none"] = "group"                     # paper: divided by the group's standard deviation
@@ -226,7 +226,8 @@ def improve(policy: Policy, optimizer: torch.optim.Optimizer, rollouts: Sequence
     for start in range(0, questions, share):
         chosen = [question * samples + sample for question in order[start:start + share] for sample in range(samples)]
         optimizer.zero_grad(set_to_none=True)
-        loss, parts = _gradient(policy, [rollouts[i] for i in chosen], advantages.flatten()[chosen], recipe, reference)
+        with _sums_in_one_order(policy.model):
+            loss, parts = _gradient(policy, [rollouts[i] for i in chosen], advantages.flatten()[chosen], recipe, reference)
         norm = float(nn.utils.clip_grad_norm_(policy.model.parameters(), recipe.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             optimizer.zero_grad(set_to_none=True)
@@ -411,6 +412,18 @@ class _Clock:
 
     def times(self) -> dict[str, float]:
         return self._laps | {"step_time": sum(self._laps.values())}
+
+
+@contextlib.contextmanager
+def _sums_in_one_order(model: nn.Module) -> Iterator[None]:
+    """On a CPU, add gradients up in one order: racing threads change the last bits, and a resumed run would leave its path."""
+    before = torch.are_deterministic_algorithms_enabled()
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    torch.use_deterministic_algorithms(before or on_cpu)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 @contextlib.contextmanager
