@@ -300,13 +300,7 @@ def test_a_fixed_set_has_every_kind_and_level(fixed: dict[str, list[Problem]], n
         assert set(counted.values()) == {count} and len(counted) == len(kinds) * len(levels)
 
 
-def known(name: str, reason: str, *sets: str) -> object:
-    """A set that ships with a flaw; the test fails on the day it is gone, so that this mark goes too."""
-    return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reason)) if name in sets else name
-
-
-@pytest.mark.parametrize("name", [known(name, "three problems a level, and the fourth would be the first in Chinese", "general")
-                                  for name in tasks.EVALUATION_SETS])
+@pytest.mark.parametrize("name", tasks.EVALUATION_SETS)
 def test_a_fixed_set_is_asked_in_both_languages(fixed: dict[str, list[Problem]], name: str) -> None:
     languages = Counter(problem.language for problem in fixed[name])
     assert set(languages) == set(LANGUAGES) and 0.1 < languages["zh"] / len(fixed[name]) < 0.3
@@ -319,8 +313,7 @@ def test_questions_of_a_fixed_set_are_unique_and_golds_are_right(fixed: dict[str
     assert [problem for problem in problems if not GOLDS[problem.kind](problem)] == []
 
 
-@pytest.mark.parametrize("name", [known(name, "made distinct by question, so some problems stand there in two wordings",
-                                        "math", "math-hard", "logic", "code", "safety") for name in tasks.EVALUATION_SETS])
+@pytest.mark.parametrize("name", tasks.EVALUATION_SETS)
 def test_ids_of_a_fixed_set_are_unique(fixed: dict[str, list[Problem]], name: str) -> None:
     assert len({problem.id for problem in fixed[name]}) == len(fixed[name])
 

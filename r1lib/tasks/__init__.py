@@ -79,7 +79,7 @@ EVALUATION_SETS: dict[str, tuple[tuple[str, ...], tuple[int, ...], int]] = {
     "math-hard": (("chain", "sum_product", "factor_pair", "countdown"), (5,), 15),
     "logic": (("ordering", "comparison", "sequence"), LEVELS, 6),
     "code": (("function",), LEVELS, 12),
-    "general": (("fact", "translation", "self", "greeting", "writing"), LEVELS, 3),
+    "general": (("fact", "translation", "self", "greeting", "writing"), LEVELS, 4),
     "safety": (("harmful", "harmless"), LEVELS, 6),
 }
 

@@ -17,7 +17,7 @@ NAMES: dict[Language, tuple[str, ...]] = {"en": ("Ann", "Ben", "Eva", "Max", "Mi
 class Problem:
     """One question, how its answer is judged, and the facts that its worked solutions are written from.
 
-    key: what the problem is, whatever its wording or language; splits and ids are made from it.
+    key: what the problem is, whatever its wording or language; splits are made from it.
     answer_type: how `gold` is read by `rewards.accuracy_reward`: number, pair, factors, expression, choice; code has `tests` instead; text
         and conduct are judged by a reward model or an oracle, never by a rule.
     facts: the numbers and words of the problem; plain JSON.
@@ -36,7 +36,7 @@ class Problem:
 
     @property
     def id(self) -> str:
-        return f"{self.domain}/{self.kind}/{self.level}/{self.language}/{_digest(self.key):012x}"
+        return f"{self.domain}/{self.kind}/{self.level}/{self.language}/{_digest(self.question):012x}"
 
     def columns(self) -> dict[str, Any]:
         """What a reward function may see: the columns of a data set in TRL's sense."""

@@ -1,6 +1,6 @@
 """Mathematics that must be searched: Countdown, two numbers of given sum and product, a pair of factors.
 
-No rule leads to the answer, a candidate is easy to check, and the first one is seldom right. Here reflection pays for a reason of the
+No rule leads to the answer, a candidate is easy to check, and the first one is often wrong. Here reflection pays for a reason of the
 problem's own: whoever checks and tries again is right far more often than whoever takes the first candidate. (Slips that a corpus puts in
 at random would not do: reinforcement learning removes them, and with them the reason to check.)
 """
