@@ -4,12 +4,13 @@ import ast
 import re
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1lib import rewards, tasks, text
+from r1lib import paths, rewards, tasks, text
 from r1lib.errors import R1Error
 from r1lib.rewards import accuracy
 from r1lib.rewards.expression import LONGEST, NotAnExpression, evaluate
@@ -270,6 +271,22 @@ def test_answers_are_numbers_unless_a_type_says_otherwise() -> None:
     ("<answer>7", 0.0), ("7</answer>", 0.0), (text.EOS + response("7"), 0.0)])
 def test_only_the_one_answer_behind_the_thinking_is_paid(completion: str, paid: float) -> None:
     assert rewards.accuracy_reward([completion], ["7"]) == [paid]
+
+
+def test_trls_trainer_takes_the_rewards_as_they_are(tmp_path: Path) -> None:
+    """One step of TRL's own GRPO on a base model: it calls them with its keywords, and knows them by name, None included."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    problems = [problem for name in ("math", "code") for problem in tasks.evaluation_set(name)[:2]]
+    rows = [{"prompt": text.zero_prompt(problem.question), **problem.columns(), "tests": str(problem.tests)} for problem in problems]
+    config = GRPOConfig(output_dir=str(tmp_path), max_steps=1, num_generations=4, per_device_train_batch_size=16, max_completion_length=24,
+                        bf16=False, use_cpu=True, gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True)
+    trainer = GRPOTrainer(model=str(paths.data() / "base-0.4m"), args=config, train_dataset=Dataset.from_list(rows),
+                          reward_funcs=[rewards.accuracy_reward, rewards.format_reward])
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert 0 <= logged["rewards/accuracy_reward/mean"] <= 1 and 0 <= logged["rewards/format_reward/mean"] <= 1
 
 
 def test_columns_must_be_as_long_as_the_completions() -> None:
