@@ -61,11 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
     pretrain.set_defaults(do=_pretrain)
 
     world = commands.add_parser("evaluation-sets", help="write the fixed evaluation sets anew into data/evaluation/")
-    world.set_defaults(do=lambda _: [print(path) for path in tasks.write_evaluation_sets()] and 0)
+    world.set_defaults(do=_evaluation_sets)
 
     options = parser.parse_args(arguments)
     try:
-        return options.do(options) or 0
+        return options.do(options)
     except R1Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -148,6 +148,12 @@ def _pretrain(options: argparse.Namespace) -> int:
     tokens = pretrain.TOKENS if options.tokens is None else options.tokens
     pretrain.pretrain(options.sizes, options.out, seed=options.seed, tokens=tokens, workers=options.workers, device=options.device,
                       command=command)
+    return 0
+
+
+def _evaluation_sets(_: argparse.Namespace) -> int:
+    for path in tasks.write_evaluation_sets():
+        print(path)
     return 0
 
 

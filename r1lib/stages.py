@@ -87,7 +87,7 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, doma
     folder = folder or paths.stage(profile, name)
     parent = base_folder(base or chosen.base)
     recipe = grpo.GRPORecipe.from_settings({**chosen.zero, **(settings or {})})
-    tasks.stream(domains, seed=seed)                       # an unknown domain is found before anything is written
+    problems = tasks.stream(domains, seed=seed)            # an unknown domain is found before anything is written
     mix = rewards.mix(combine=combine)
     made_from = {"stage": name, "parent": parent.name, "parent_sha256": weights_sha256(parent), "seed": seed, "domains": list(domains),
                  "reward": {"parts": list(mix.parts), "combine": combine}, "recipe": dataclasses.asdict(recipe)}
@@ -109,8 +109,8 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, doma
     def look(step: int) -> Row:
         return evaluations.evaluate(sampler, held_out, samples=chosen.held_out_samples, settings=asking, seed=0).held_out_row()
 
-    history = grpo.train(policy, sampler=sampler, problems=tasks.stream(domains, seed=seed), reward=mix, recipe=recipe, folder=folder,
-                         seed=seed, evaluate=look, watchers=watchers)
+    history = grpo.train(policy, sampler=sampler, problems=problems, reward=mix, recipe=recipe, folder=folder, seed=seed, evaluate=look,
+                         watchers=watchers)
     lineage["seconds"] += time.time() - started
     if not history.interrupted:
         policy.save(folder / "model")

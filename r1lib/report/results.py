@@ -38,6 +38,7 @@ def r1_zero(profile: str, seeds: Sequence[int]) -> None:
     Seed 0 is the notebooks' own run; the others lie in runs/<profile>/seeds/.
     """
     series: Series = defaultdict(lambda: defaultdict(dict))
+    before = stages.evaluation("base", profile=profile).summary()          # every seed starts from the same base
     for seed in seeds:
         folder = paths.stage(profile, "zero") if seed == 0 else paths.runs(profile) / "seeds" / str(seed) / "zero"
         done = stages.run("zero", profile=profile, seed=seed, folder=folder, watchers=[Progress()])
@@ -46,9 +47,8 @@ def r1_zero(profile: str, seeds: Sequence[int]) -> None:
                 if name.startswith("eval_") or name in _FROM_TRAINING:
                     series[name if name.startswith("eval_") else f"train/{name}"][seed][row["step"]] = value
         last = done.rows[-1]["step"]
-        base_folder = paths.stage(profile, "base")
-        for step, summary in ((0, stages.evaluation("base", profile=profile, folder=base_folder).summary()),
-                              (last, stages.evaluation("zero", profile=profile, folder=folder).summary())):
+        after = stages.evaluation("zero", profile=profile, folder=folder).summary()
+        for step, summary in ((0, before), (last, after)):
             for name in _MEASURED:
                 series[name][seed][step] = summary[name]["value"]
             for level, measured in summary["by_level"].items():

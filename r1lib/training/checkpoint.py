@@ -107,7 +107,8 @@ def _newest_whole(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor
     for file in reversed(_files(folder)):
         try:
             with safe_open(file, "pt") as opened:                     # compares the file's length with its header
-                about = {name: json.loads(opened.metadata()["about"])[name] for name in ("step", "settings", "notes", "random")}
+                written = json.loads(opened.metadata()["about"])
+                about = {name: written[name] for name in ("step", "settings", "notes", "random")}
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
