@@ -1,10 +1,14 @@
-"""Is the answer right? One rule for each type of answer, by string and number, without running anything that the model wrote."""
+"""The accuracy reward: is the answer right? One rule for each type of answer, and nothing that the model wrote is run."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Any
 
+from r1lib import text
 from r1lib.errors import R1Error
+from r1lib.rewards import mathematics
+from r1lib.rewards.completion import Completion, content
 from r1lib.rewards.expression import NotAnExpression, evaluate
 
 # [0-9] and not \d, which matches the digits of every script; commas only between thousands, lest "1,2" be twelve.
@@ -52,24 +56,40 @@ def _same_choice(gold: str, answer: str) -> bool:
     return found is not None and found.group(1).upper() == gold
 
 
-# type -> (what a gold answer looks like, the rule)
-RULES: dict[str, tuple[re.Pattern, Callable[[str, str], bool]]] = {
+# type -> (what a gold answer looks like, the rule); "math" has no pattern because `mathematics` looks at golds itself
+RULES: dict[str, tuple[re.Pattern | None, Callable[[str, str], bool]]] = {
+    "math": (None, lambda gold, answer: mathematics.grade(gold=gold, answer=answer)),
     "number": (_NUMBER, _equal_numbers),
     "pair": (_PAIR, _equal_pairs),
     "factors": (re.compile(r"[0-9]{1,9}"), _are_factors),
     "expression": (_TARGET, _reaches),
     "choice": (re.compile(r"[A-Z]"), _same_choice),
 }
+JUDGED_ELSEWHERE = ("code", "text", "conduct")         # by tests, by a reward model, by a judge
 
 
 def right(answer_type: str, *, gold: str, answer: str) -> bool | None:
     """Whether `answer` is right, or None where no rule can tell (code, text, conduct).
 
-    Never raises on an answer, only on a gold that is malformed.
+    Never raises on an answer, only on a gold that is malformed and on a type that is not known.
     """
-    if answer_type not in RULES:
+    if answer_type in JUDGED_ELSEWHERE:
         return None
+    if answer_type not in RULES:
+        raise R1Error(f"answer_type {answer_type!r} is not known: choose from {', '.join([*RULES, *JUDGED_ELSEWHERE])}.")
     pattern, rule = RULES[answer_type]
-    if not isinstance(gold, str) or not pattern.fullmatch(gold):
+    if pattern and (not isinstance(gold, str) or not pattern.fullmatch(gold)):
         raise R1Error(f"gold answer {gold!r} is not of the type {answer_type!r}: mend the problem's row.")
     return rule(gold, answer)
+
+
+def accuracy_reward(completions: Sequence[Completion], solution: Sequence[str], answer_type: Sequence[str] | None = None,
+                    **_: Any) -> list[float | None]:
+    """1 for a right answer, 0 for a wrong or a missing one, None where no rule can judge. Without `answer_type`, all are "math"."""
+    types = answer_type or ["math"] * len(completions)
+    rewards: list[float | None] = []
+    for completion, gold, kind in zip(completions, solution, types, strict=True):
+        answer = text.parse(content(completion)).answer
+        verdict = right(kind, gold=gold, answer=answer or "")
+        rewards.append(None if verdict is None else float(verdict))
+    return rewards
