@@ -3,7 +3,10 @@
 Every reward, board and evaluation reads completions through `parse`, so that nothing can be right for one of them and wrong for another.
 """
 
+import functools
 import re
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,19 +104,84 @@ def reflection_count(text: str) -> int:
     return len(_REFLECTION.findall(text))
 
 
-_LATIN_WORD = re.compile(r"[A-Za-z]{2,}")          # one letter alone is a variable, not a word
-_CHINESE = re.compile(r"[\u4e00-\u9fff]")
-_CHARACTERS_PER_CHINESE_WORD = 1.6                 # so that words of both languages weigh alike
-# Tags, code and the commands of TeX belong to no language, whatever letters they are written in.
-_NOT_LANGUAGE = re.compile(rf"{_TAG.pattern}|```(?s:.*?)```|`[^`\n]*`|^[ \t]*(?:def|return)\b.*|\\[A-Za-z]+", re.MULTILINE)
+# script -> (its letters, how many of them make a word at least, how many words one finding counts). Where words are spaced, a finding is a
+# run of letters; where they are not, it is one letter, which counts what it is worth in spaced words, so that all languages weigh alike.
+_SCRIPTS: dict[str, tuple[str, int, float]] = {
+    "latin": ("A-Za-z", 2, 1.0),                                     # one letter alone is a variable, not a word; so it is in Greek
+    "han": ("\u4e00-\u9fff", 0, 1.6),
+    "rare han": ("\u3005-\u3007\u3400-\u4dbf\U00020000-\U0003ffff", 0, 1.6),
+    "kana": ("\u3041-\u3096\u30a1-\u30fa\u30fc", 0, 1.6),
+    "hangul": ("\u1100-\u115e\u1161-\u11ff\uac00-\ud7a3", 1, 1.0),
+    "cyrillic": ("\u0400-\u052f", 1, 1.0),
+    "greek": ("\u0370-\u03ff", 2, 1.0),
+    "arabic": ("\u0620-\u064a\u066e-\u06d3\u06fa-\u06ff\u0750-\u077f\u08a0-\u08c9", 1, 1.0),
+    "hebrew": ("\u05d0-\u05f2", 1, 1.0),
+    "devanagari": ("\u0904-\u0939\u093d\u0950\u0958-\u0961\u0971-\u097f", 1, 1.0),
+    "thai": ("\u0e01-\u0e3a\u0e40-\u0e46", 0, 3.5),
+}
+_KNOWN = "".join(letters for letters, _, _ in _SCRIPTS.values())
+_WORDS = {script: (re.compile(f"[{letters}]" + (f"{{{least},}}" if least else "")), letters_a_word)
+          for script, (letters, least, letters_a_word) in _SCRIPTS.items()}
+# Letters of all other scripts; between U+2000 and U+2BFF there are only signs, some of which Python takes for letters or numbers.
+_WORDS["other"] = (re.compile(rf"(?:(?![{_KNOWN}\u2000-\u2bff])[^\W\d_])+"), 1.0)
+SCRIPTS = tuple(_WORDS)
+
+
+def letters(script: str) -> str:
+    """The letters of a script, as the inside of a regular expression's brackets."""
+    return _SCRIPTS[script][0]
+
+
+def words(text: str, scripts: Iterable[str] = SCRIPTS) -> dict[str, float]:
+    """How many words of each script a text holds: the one counter behind everything here that speaks of languages.
+
+    Takes the text as it is; `plain` undoes disguises, and code and signs have to be taken out before.
+    """
+    found = {}
+    for script in scripts:
+        pattern, letters_a_word = _WORDS[script]
+        found[script] = len(pattern.findall(text)) / letters_a_word
+    return found
+
+
+_FILLERS = (0x115F, 0x1160, 0x3164, 0xFFA0)           # Hangul letters that nobody sees
+
+
+@functools.cache
+def _undisguise() -> dict[int, str | None]:
+    """What `plain` does to single characters: None takes one away."""
+    table: dict[int, str | None] = dict.fromkeys(_FILLERS)
+    for code in (*range(0x80, 0x20000), *range(0xE0000, 0xE0200)):
+        category, name = unicodedata.category(chr(code)), unicodedata.name(chr(code), "")
+        if category[0] == "M" or category == "Cf" or (category == "Lm" and code < 0x300):
+            table[code] = None
+        elif category[0] == "L" and name.startswith("LATIN") and not unicodedata.decomposition(chr(code)):
+            letter = name.split("LETTER ")[-1][0]                # "LATIN SMALL LETTER O WITH STROKE"
+            table[code] = letter if category == "Lu" else letter.lower()
+    return table
+
+
+def plain(text: str) -> str:
+    """A text in its plainest letters: no accents and other marks, nothing invisible, no full-width or ornamental letters.
+
+    For counting words only: it spoils Thai and Hindi for readers. Takes time linear in the text.
+    """
+    if text.isascii():
+        return text
+    # Marks go first: Unicode normalization sorts every run of them, in quadratic time.
+    return unicodedata.normalize("NFKD", text.translate(_undisguise())).translate(_undisguise())
+
+
+# Code and the commands of TeX belong to no language, whatever letters they are written in.
+CODE = r"```(?s:.*?)```|`[^`\n]*`|^[ \t]*(?:def|return)\b.*|\\[A-Za-z]+"
+_NOT_LANGUAGE = re.compile(rf"{_TAG.pattern}|{CODE}", re.MULTILINE)
 
 
 def chinese_share(text: str) -> float:
     """The share of Chinese among the words of a text, 0 to 1; tags, code, numbers and signs are no words. Without words it is 0."""
-    text = _NOT_LANGUAGE.sub(" ", text)
-    chinese = len(_CHINESE.findall(text)) / _CHARACTERS_PER_CHINESE_WORD
-    words = chinese + len(_LATIN_WORD.findall(text))
-    return chinese / words if words else 0.0
+    found = words(_NOT_LANGUAGE.sub(" ", text), ("han", "latin"))
+    both = found["han"] + found["latin"]
+    return found["han"] / both if both else 0.0
 
 
 def thinking(completion: str) -> str:
@@ -130,5 +198,5 @@ def mixes_languages(think: str, language: str) -> bool:
 
     Foreign is any Chinese character to an English question, any Latin word of two letters or more to a Chinese one (`x` is a variable).
     """
-    foreign = _LATIN_WORD if language == "zh" else _CHINESE
-    return foreign.search(_NOT_LANGUAGE.sub(" ", think)) is not None
+    foreign = "latin" if language == "zh" else "han"
+    return words(_NOT_LANGUAGE.sub(" ", think), (foreign,))[foreign] > 0
