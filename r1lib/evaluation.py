@@ -27,6 +27,9 @@ from r1lib.tasks import Problem
 _PROBLEMS_A_CALL = 64                  # what one call of the sampler is given, so that progress can be told between calls
 _RESAMPLES = 2000
 
+# Answers are judged by a rule, programs by their tests.
+JUDGES = rewards.RewardMix({"accuracy_reward": rewards.correctness, "format_reward": rewards.format_reward})
+
 Interval = dict[str, float | None]     # {"value", "low", "high"}; None where nothing could be judged
 
 
@@ -298,7 +301,7 @@ def evaluate(sampler: Sampler, problems: Sequence[Problem], *, samples: int, set
              progress: Callable[[int, int], None] | None = None) -> Evaluation:
     """Sample `samples` answers to each problem and judge them.
 
-    mix: the rewards whose parts "accuracy_reward" and "format_reward" are the judges; without it `rewards.mix()`.
+    mix: the rewards whose parts "accuracy_reward" and "format_reward" are the judges; without it `JUDGES`.
     prompt: question -> prompt. progress: called with (problems done, problems in all) from time to time.
     The result is a function of the weights, the problems in their order, the settings and the seed.
     """
@@ -311,7 +314,7 @@ def evaluate(sampler: Sampler, problems: Sequence[Problem], *, samples: int, set
         if progress:
             progress(start + len(some), len(problems))
     asked = [problem for problem in problems for _ in range(samples)]
-    grades = _grade(mix or rewards.mix(), asked, [rollout.text for rollout in rollouts])
+    grades = _grade(mix or JUDGES, asked, [rollout.text for rollout in rollouts])
     completions = tuple(
         Completion(problem.id, problem.domain, problem.kind, problem.level, problem.language, rollout.text, len(rollout.ids),
                    rollout.finished, accuracy, form, text.reflection_count(rollout.text),

@@ -29,7 +29,7 @@ from r1lib.training.metrics import MetricsLog, Row
 
 Watcher = Callable[[Row], None]
 
-# The paper adds code and STEM; code joins when its sandbox stands, STEM has no place in so small a world.
+# The paper adds code and STEM. "code" can be named here, too; STEM has no place in so small a world.
 ZERO_DOMAINS = ("math", "logic")
 
 
@@ -88,7 +88,8 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, doma
     parent = base_folder(base or chosen.base)
     recipe = grpo.GRPORecipe.from_settings({**chosen.zero, **(settings or {})})
     problems = tasks.stream(domains, seed=seed)            # an unknown domain is found before anything is written
-    mix = rewards.mix(combine=combine)
+    by_tests = ["code_reward"] if any(kind.domain == "code" for kind in problems.kinds) else []
+    mix = rewards.mix("accuracy_reward", *by_tests, "format_reward", combine=combine)
     made_from = {"stage": name, "parent": parent.name, "parent_sha256": weights_sha256(parent), "seed": seed, "domains": list(domains),
                  "reward": {"parts": list(mix.parts), "combine": combine}, "recipe": dataclasses.asdict(recipe)}
     lineage = _lineage(folder, made_from)

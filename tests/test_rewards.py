@@ -16,7 +16,7 @@ from r1lib.rewards import accuracy
 from r1lib.rewards.expression import LONGEST, NotAnExpression, evaluate
 
 TEN = "10 from 2 3 5 with + - *"
-GOLDS = {"number": "7", "pair": "7 and 13", "factors": "91", "expression": TEN, "choice": "B"}
+GOLDS = {"math": "x+1", "number": "7", "pair": "7 and 13", "factors": "91", "expression": TEN, "choice": "B"}
 
 
 def response(answer: str, think: str = "Let me see.") -> str:
@@ -26,6 +26,8 @@ def response(answer: str, think: str = "Let me see.") -> str:
 # The rules, type by type: (type, gold, answers that are right, answers that are wrong)
 
 CASES = {
+    "mathematics": ("math", r"\frac{1}{2}", ["1/2", "0.5", r"$\dfrac{1}{2}$", "x = 0.50"], ["", "2", "2/4/1", "1/2 or 1/3", "3/2-1"]),
+    "mathematics with variables": ("math", "x+1", ["x+1", "1 + x", "y = x+1"], ["", "x", "x+2", "2 = x+1", "x+1 or x+2"]),
     "a whole number": ("number", "7", ["7", " 7\n", "7.", "+7", "007", "7.0", "7.000", "x = 7", "x=7", "Y = 7."],
                        ["", "8", "-7", "77", "7 7", "7,", "7.5", "7..", "7/1", "14/2", "3+4", "7 and 13 and 1", "7, 8", "x = 7 or 8",
                         "xx = 7", "the answer is 7", "7 apples", "seven", "7!", "7e0", "0x7", "7_0", "[7]", "$7$", "7%", "≈7",
@@ -83,9 +85,18 @@ def test_cases_cover_every_rule() -> None:
     assert {case[0] for case in CASES.values()} == set(accuracy.RULES) == set(GOLDS)
 
 
-@pytest.mark.parametrize("kind", ["code", "text", "conduct", "something else"])
+@pytest.mark.parametrize("kind", ["code", "text", "conduct"])
 def test_what_no_rule_can_judge(kind: str) -> None:
     assert accuracy.right(kind, gold="anything at all", answer="7") is None
+
+
+@pytest.mark.parametrize("kind", ["something else", "", "Math", None])
+def test_a_type_that_is_not_known_is_named(kind: str | None) -> None:
+    for judge in (lambda: accuracy.right(kind, gold="7", answer="7"), lambda: rewards.accuracy_reward([response("7")], ["7"], [kind])):
+        with pytest.raises(R1Error) as caught:
+            judge()
+        said = str(caught.value)
+        assert repr(kind) in said and "math, number, pair" in said and "conduct" in said and "\n" not in said
 
 
 @pytest.mark.parametrize(("kind", "gold"), [
@@ -110,7 +121,9 @@ def test_a_gold_that_is_no_text_is_named(gold: object) -> None:
 
 def test_a_malformed_gold_reaches_the_caller_of_the_reward() -> None:
     with pytest.raises(R1Error, match="'seven'"):
-        rewards.accuracy_reward(["no tags"], ["seven"])
+        rewards.accuracy_reward(["no tags"], ["seven"], ["number"])
+    with pytest.raises(R1Error, match=r"'x \+'"):
+        rewards.accuracy_reward(["no tags"], ["x +"])
 
 
 # Hostile answers
@@ -253,7 +266,7 @@ def test_strings_and_conversations_are_paid_alike() -> None:
         assert rewards.format_reward(completions=completions, **columns) == [1.0, 1.0, 0.0, 0.0]
 
 
-def test_answers_are_numbers_unless_a_type_says_otherwise() -> None:
+def test_answers_are_mathematics_unless_a_type_says_otherwise() -> None:
     assert rewards.accuracy_reward([response("7.0"), response("13 and 7")], ["7", "7"]) == [1.0, 0.0]
     types = ["pair", "choice", "code", "text", "conduct", "number"]
     golds = ["7 and 13", "B", "def f(x):\n    return x", "It is blue.", "refuse", "7"]

@@ -229,3 +229,14 @@ def test_spread_keeps_every_kind_and_level() -> None:
     assert len(some) == len({problem.id for problem in some}) == 30
     assert {(problem.kind, problem.level) for problem in some} == {(problem.kind, problem.level) for problem in problems}
     assert stages.spread(problems, None) == stages.spread(problems, 10_000) == problems
+
+
+def test_programs_are_paid_by_their_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code joins the problems by name, and with it the reward that runs programs; an evaluation of code is judged by it, too."""
+    monkeypatch.setenv("R1_RUNS", str(tmp_path))
+    run = quick(domains=["math", "code"])
+    assert json.loads((run.folder / "lineage.json").read_text())["reward"]["parts"] == ["accuracy_reward", "code_reward", "format_reward"]
+    assert 0 <= run.rows[0]["rewards/code_reward/mean"] <= 1
+    measured = stages.evaluation("zero", profile="smoke", set_name="code")
+    assert all(completion.accuracy in (0.0, 1.0) for completion in measured.completions)
+    assert measured.summary()["pass@1"]["value"] > 0

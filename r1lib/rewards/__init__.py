@@ -8,37 +8,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from r1lib import text
 from r1lib.errors import R1Error
-from r1lib.rewards import accuracy
+from r1lib.rewards.accuracy import accuracy_reward
+from r1lib.rewards.code import code_reward
+from r1lib.rewards.completion import Completion, Reward, content
+from r1lib.rewards.format import format_reward
+from r1lib.rewards.language import language_consistency, language_consistency_reward
+from r1lib.rewards.length import cosine_length, repetition_penalty, repetition_penalty_reward, soft_overlong
+from r1lib.rewards.mathematics import grade
 
-Completion = str | Sequence[Mapping[str, str]]
-Reward = Callable[..., list[float | None]]
+__all__ = ["REWARDS", "WITH_SETTINGS", "Completion", "Reward", "RewardMix", "Rewards", "accuracy_reward", "code_reward", "content",
+           "correctness", "cosine_length", "format_reward", "grade", "language_consistency", "language_consistency_reward", "mix",
+           "repetition_penalty", "repetition_penalty_reward", "soft_overlong"]
+
+REWARDS: dict[str, Reward] = {reward.__name__: reward for reward in (
+    accuracy_reward, code_reward, format_reward, language_consistency_reward, repetition_penalty_reward)}
+# Rewards that mean nothing without a length; the others may be given settings, too.
+WITH_SETTINGS: dict[str, Callable[..., Reward]] = {
+    "soft_overlong_punishment": soft_overlong, "cosine_length_reward": lambda **settings: cosine_length(correctness, **settings),
+    "repetition_penalty_reward": repetition_penalty, "language_consistency_reward": language_consistency}
+_BELOW_ZERO = ("repetition_penalty_reward", "soft_overlong_punishment", "cosine_length_reward")
 
 
-def content(completion: Completion) -> str:
-    """The text of a completion, which TRL passes as a string or as a conversation of one message."""
-    return completion if isinstance(completion, str) else completion[0]["content"]
-
-
-def accuracy_reward(completions: Sequence[Completion], solution: Sequence[str], answer_type: Sequence[str] | None = None,
-                    **_: Any) -> list[float | None]:
-    """1 for a right answer, 0 for a wrong or a missing one, None where no rule can judge. Without `answer_type`, answers are numbers."""
-    types = answer_type or ["number"] * len(completions)
-    rewards: list[float | None] = []
-    for completion, gold, kind in zip(completions, solution, types, strict=True):
-        answer = text.parse(content(completion)).answer
-        verdict = accuracy.right(kind, gold=gold, answer=answer or "")
-        rewards.append(None if verdict is None else float(verdict))
+def correctness(completions: Sequence[Completion], **columns: Any) -> list[float | None]:
+    """Whether each completion solves its problem, by rule or by tests, whichever judges it; None where neither does."""
+    rewards = accuracy_reward(completions, **columns)
+    if any(columns.get("tests") or ()):
+        tested = code_reward(completions, **columns)
+        rewards = [by_tests if by_rule is None else by_rule for by_rule, by_tests in zip(rewards, tested, strict=True)]
     return rewards
-
-
-def format_reward(completions: Sequence[Completion], **_: Any) -> list[float | None]:
-    """1 for `<think> ... </think> <answer> ... </answer>` and nothing else, 0 otherwise."""
-    return [float(text.parse(content(completion)).well_formed) for completion in completions]
-
-
-REWARDS: dict[str, Reward] = {"accuracy_reward": accuracy_reward, "format_reward": format_reward}
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class RewardMix:
             raise R1Error(f"weights name {unknown[0]!r}, which is no part of this mix: its parts are {', '.join(self.parts)}.")
 
     def __call__(self, completions: Sequence[Completion], columns: Mapping[str, list[Any]]) -> Rewards:
-        parts = {name: reward(completions, **columns) for name, reward in self.parts.items()}
+        parts = {name: reward(completions=completions, **columns) for name, reward in self.parts.items()}
         for name, values in parts.items():
             if len(values) != len(completions):
                 raise R1Error(f"reward {name!r} gave {len(values)} values for {len(completions)} completions: it must give one each.")
@@ -82,9 +80,22 @@ class RewardMix:
         return Rewards(total, parts)
 
 
-def mix(*names: str, combine: Literal["sum", "gated"] = "sum", weights: Mapping[str, float] | None = None) -> RewardMix:
-    """A mix of registered rewards by name; without names, R1-Zero's: accuracy + format."""
-    names = names or ("accuracy_reward", "format_reward")
-    if unknown := [name for name in names if name not in REWARDS]:
-        raise R1Error(f"reward {unknown[0]!r} is not known: choose from {', '.join(REWARDS)}.")
-    return RewardMix({name: REWARDS[name] for name in names}, weights or {}, combine)
+def mix(*names: str, combine: Literal["sum", "gated"] = "sum", weights: Mapping[str, float] | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None) -> RewardMix:
+    """A mix of rewards by name; without names, R1-Zero's: accuracy + format. settings: name -> those of its factory in WITH_SETTINGS."""
+    names, settings = names or ("accuracy_reward", "format_reward"), settings or {}
+    known = [*REWARDS, *(name for name in WITH_SETTINGS if name not in REWARDS)]
+    if unknown := [name for name in (*names, *settings) if name not in known]:
+        raise R1Error(f"reward {unknown[0]!r} is not known: choose from {', '.join(known)}.")
+    if combine == "gated" and (penalties := [name for name in names if name in _BELOW_ZERO]):
+        raise R1Error(f"reward {penalties[0]!r} is 0 at its best or falls below, so a product with it pays nothing: use combine='sum'.")
+    parts = {}
+    for name in names:
+        if name not in REWARDS or name in settings:
+            try:
+                parts[name] = WITH_SETTINGS[name](**settings.get(name, {}))
+            except (KeyError, TypeError) as error:
+                raise R1Error(f"reward {name!r} with settings {dict(settings.get(name, {}))}: {error}. Give it in settings.") from None
+        else:
+            parts[name] = REWARDS[name]
+    return RewardMix(parts, weights or {}, combine)

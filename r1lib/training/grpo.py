@@ -175,7 +175,7 @@ def judge(reward: Callable[[list[str], dict[str, list]], Rewards], asked: Sequen
 
     `R1Error` for a reward that is not a finite number, which would make the whole batch's update one.
     """
-    columns = [problem.columns() for problem in asked]
+    columns = [{**problem.columns(), "completion_ids": rollout.ids} for problem, rollout in zip(asked, rollouts, strict=True)]
     rewards = reward([rollout.text for rollout in rollouts], {name: [row[name] for row in columns] for name in columns[0]})
     if len(rewards.total) != len(rollouts):
         raise R1Error(f"the reward gave {len(rewards.total)} values for {len(rollouts)} answers: it must give one each.")
