@@ -1,4 +1,4 @@
-"""Notebook 03 teaches the functions that the package runs, and its exercises can be solved, and say what is off when they are not."""
+"""Notebook 03 teaches the functions that the package runs; exercises can be solved, and their checks say what is off when they are not."""
 
 import ast
 import math
@@ -9,10 +9,11 @@ import nbformat
 import pytest
 import torch
 
+from r1lib import rewards, text
 from r1lib.training import objective
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "03_grpo_from_scratch.ipynb"
-CELLS = nbformat.read(NOTEBOOK, as_version=4).cells
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+CELLS = nbformat.read(NOTEBOOKS / "03_grpo_from_scratch.ipynb", as_version=4).cells
 NOT_TAUGHT = {"summary"}                        # means for the log
 
 
@@ -55,23 +56,31 @@ def test_each_is_written_in_a_short_cell_and_then_imported():
 # ----------------------------------------------------------------------------------------------------------------------
 # Exercises: a stub in a cell tagged "exercise", its check in the next cell, its solution folded away in the one after
 
-EXERCISES = [i for i, cell in enumerate(CELLS) if "exercise" in cell.metadata.get("tags", [])]
+# what the notebook's cells before an exercise have made and imported, as far as its checks need it
+WORLDS = {
+    "02_rewards": {"re": re, "rewards": rewards, "text": text},
+    "03_grpo_from_scratch": {"torch": torch, "math": math, "group_advantages": objective.group_advantages, "k3_kl": objective.k3_kl},
+}
+EXERCISES = [(name, nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells, i) for name in WORLDS
+             for i, cell in enumerate(nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells)
+             if "exercise" in cell.metadata.get("tags", [])]
+OF_GRPO = [(cells, i) for name, cells, i in EXERCISES if name == "03_grpo_from_scratch"]
 
 
-def check(at: int, attempt: str, capsys) -> str:
+def check(name: str, cells: list, at: int, attempt: str, capsys) -> str:
     """What the check of the exercise in this cell prints for an attempt."""
-    world = {"torch": torch, "math": math, "group_advantages": objective.group_advantages, "k3_kl": objective.k3_kl}
+    world = dict(WORLDS[name])
     exec(attempt, world)
-    exec(CELLS[at + 1].source, world)
+    exec(cells[at + 1].source, world)
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("at", EXERCISES)
-def test_an_open_exercise_gives_a_hint_and_its_solution_passes(at, capsys):
-    assert CELLS[at + 1].metadata.tags == ["check"]
-    assert " is open. Hint: " in check(at, CELLS[at].source, capsys)
-    solution = re.search(r"<details>.*?```python\n(.*?)```\n.*?</details>", CELLS[at + 2].source, re.S).group(1)
-    assert check(at, solution, capsys).startswith("Right")
+@pytest.mark.parametrize(("name", "cells", "at"), EXERCISES, ids=[f"{name}-{at}" for name, _, at in EXERCISES])
+def test_an_open_exercise_gives_a_hint_and_its_solution_passes(name, cells, at, capsys):
+    assert cells[at + 1].metadata.tags == ["check"]
+    assert " is open. Hint: " in check(name, cells, at, cells[at].source, capsys)
+    solution = re.search(r"<details>.*?```python\n(.*?)```\n.*?</details>", cells[at + 2].source, re.S).group(1)
+    assert check(name, cells, at, solution, capsys).startswith("Right")
 
 
 @pytest.mark.parametrize(("exercise", "attempt", "says"), [
@@ -88,5 +97,5 @@ def test_an_open_exercise_gives_a_hint_and_its_solution_passes(at, capsys):
     (2, "def corrected_kl(new, old, ref): return (old - new).exp() * k3_kl(new, ref)", "Which way round is the ratio"),
 ])
 def test_a_check_says_what_is_off(exercise, attempt, says, capsys):
-    said = check(EXERCISES[exercise], attempt, capsys)
+    said = check("03_grpo_from_scratch", *OF_GRPO[exercise], attempt, capsys)
     assert said.startswith("Not yet") and says in said
