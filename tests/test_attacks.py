@@ -103,3 +103,12 @@ def test_hardly_any_attack_gets_as_far_as_to_be_stopped() -> None:
     before = mathematics.WORKER.timeouts
     attacks.outcomes(accuracy_reward, [attack for attack in attacks.ANSWERS if attack.kind == "never ends"])
     assert mathematics.WORKER.timeouts - before <= 3
+
+
+def test_a_reward_that_crashes_is_beaten() -> None:
+    def fragile(completions: list[str], **_: object) -> list[float]:
+        return [1 / (len(completions[0]) % 2)]
+
+    found = attacks.outcomes(fragile)
+    assert len(found) == len(attacks.ANSWERS) and {outcome.error for outcome in found} == {"", "ZeroDivisionError: division by zero"}
+    assert len(attacks.paid(fragile)) == len(found)

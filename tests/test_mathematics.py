@@ -110,6 +110,7 @@ POLYNOMIALS = {
     "x+5": (["5+x", "x+5.0"], ["x+2 3", "x+5 0", "x+1 4", "x2+5", "x+5_{9}"]),
     "x+12": (["12+x"], ["x+1 2", "x + 1 2", "x+21"]),
     "x+0.36": ([r"x+\frac{9}{25}"], ["x+1.2.3", "x+.3.6", "x+36"]),
+    "I^2R": (["RI^2", r"R \cdot I^2"], ["-R", "R", "IR", "i^2R"]),
     "p - q": (["p-q", "-q+p", "-(q-p)"], ["q-p", "p+q", "p/q", "P-Q", "pq"]),
     "R^2 - r^2": (["(R-r)(R+r)", "R^2-r^2", "-r^2+R^2"], ["r^2-R^2", "R^2-R^2", "(R-r)^2", "R-r"]),
     r"\frac{11+9a}{20}": ([r"\frac{9a+11}{20}", "(11+9a)/20", r"\frac{11}{20}+\frac{9}{20}a", "0.55+0.45a"],
@@ -122,11 +123,12 @@ POLYNOMIALS = {
     r"|x-3|": (["|3-x|", r"\sqrt{(x-3)^2}", r"\left|x-3\right|"], ["x-3", "3-x", "|x+3|", "|x|-3"]),
     r"\lfloor x \rfloor": ([r"\left\lfloor x \right\rfloor"], [r"\lceil x \rceil", "x", r"\lfloor x \rfloor + 1", r"\lfloor x+1 \rfloor"]),
     r"2\sin x\cos x": ([r"\sin 2x", r"\sin(2x)", "2 sin x cos x"], [r"\sin x\cos x", r"\sin^2 x", r"\cos 2x", r"2\sin x"]),
+    r"\sin x": ([r"\cos(x-\frac{\pi}{2})"], [r"\sin_{2} x", r"\sin_2(x)", r"\sin x^{T}", r"\cos x"]),
     r"\sec^2 x": ([r"\tan^2 x + 1", r"\frac{1}{\cos^2 x}"], [r"\tan^2 x", r"\sec x"]),
     r"\frac{n(n+1)}{2}": ([r"\binom{n+1}{2}", r"\frac{n^2+n}{2}", r"\frac{n^2}{2}+\frac{n}{2}"],
                           [r"\frac{n(n-1)}{2}", r"\binom{n}{2}", "n"]),
     r"\frac{n!}{k!(n-k)!}": ([r"\binom{n}{k}"], [r"\binom{k}{n}", r"\frac{n!}{k!}"]),
-    "e^{-x^2}": (["exp(-x^2)", r"\frac{1}{e^{x^2}}", "e^{-x^{2}}"], ["e^{x^2}", "e^{-2x}", "-e^{x^2}"]),
+    "e^{-x^2}": (["exp(-x^2)", r"\frac{1}{e^{x^2}}", "e^{-x^{2}}"], ["e^{x^2}", "e^{-2x}", "-e^{x^2}", "e^{-x^2}_1"]),
     r"\frac{\pi^2 \lambda}{6}": ([r"\frac{\lambda \pi^2}{6}", r"\frac{\pi^{2}}{6}\lambda"], [r"\frac{\pi^2}{6}", r"\frac{\pi \lambda}{6}"]),
     "a_1+a_2": (["a_{2}+a_{1}", "a_1 + a_2"], ["a_1", "2a_1", "a_1-a_2"]),
 }
@@ -179,7 +181,7 @@ RELATIONS = {
     r"\frac{x^2}{9}+\frac{y^2}{4}=1": (
         ["4x^2+9y^2=36", r"\frac{y^2}{4}+\frac{x^2}{9}=1"],
         [r"\frac{x^2}{4}+\frac{y^2}{9}=1", "4x^2+9y^2=1", "1=1"]),
-    "x^2+1=0": (["1+x^2=0", "x^2=-1"], ["x^2+2=0", "x^2+1", "0=0", "1=0"]),
+    "x^2+1=0": (["1+x^2=0", "x^2=-1"], ["x^2+2=0", "x^2+1", "0=0", "1=0", "(x+1)^2=x^2+2x+1", "x=x"]),
     "x+y < 1": (["y+x<1", "1 > x+y", "2x+2y<2"], ["x+y>1", "x+y<=1", "-x-y<-1", "x<1-y, 1"]),
     r"x \neq 2": (["x != 2", "x≠2", "2 \\neq x"], ["x=2", r"x \neq 3", "2"]),
     "f^{-1}(x) = \\frac{x-1}{2}": ([r"\frac{x-1}{2}", "(x-1)/2", "y = (x-1)/2"], [r"\frac{x+1}{2}", "2x+1"]),
@@ -271,11 +273,10 @@ def test_the_verdict_says_what_decided() -> None:
 
 # Golds
 
-@pytest.mark.parametrize("gold", ["", "  ", None, 7, 7.0, ["7"], b"7", "1" * (LONGEST + 1), r"\sum_{n=1}^{10} n", r"\int x dx", "x + ",
-                                  "(x+1", "x+1)",
-                                  r"\frac{1}{", "x=", "=", "{", r"\begin{pmatrix}1\\2", r"\foo", "x^{T}", "A^T", "9^{9^{9}}", "x^{99999}",
-                                  "((9)!)!", "?",
-                                  "x\n\ny=1=", "0/0", r"\frac{x}{0}", "💥", "\x00", "x;y"])
+@pytest.mark.parametrize("gold", [
+    "", "  ", None, 7, 7.0, ["7"], b"7", "1" * (LONGEST + 1), r"\sum_{n=1}^{10} n", r"\int x dx", "x + ", "(x+1", "x+1)", r"\frac{1}{",
+    "x=", "=", "{", r"\begin{pmatrix}1\\2", r"\foo", "x^{T}", "A^T", r"\sin_{2} x", "2_3+x", "9^{9^{9}}", "x^{99999}", "((9)!)!", "?",
+    "x\n\ny=1=", "0/0", r"\frac{x}{0}", "💥", "\x00", "x;y"])
 def test_a_gold_that_nothing_could_be_compared_with_is_named(gold: object) -> None:
     with pytest.raises(R1Error) as caught:
         grade(gold=gold, answer="7")

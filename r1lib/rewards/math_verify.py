@@ -61,12 +61,12 @@ def _read(latex: str, imaginary: bool) -> sympy.Expr:
 
     Decimals are read as the fractions that they are. Variables are real, i is the imaginary unit.
     """
+    latex = re.sub(r"\\[A-Za-z]+|I", lambda word: r"\iota " if word[0] == "I" else word[0], latex)     # the parser takes I^{2} for i
     exact = re.sub(r"([0-9]*)\.([0-9]+)", lambda number: rf"\frac{{{number[1]}{number[2]}}}{{1{'0' * len(number[2])}}}", latex)
     read = latex2sympy(exact, is_real=True, convert_degrees=False, normalization_config=None, conversion_config=_AS_WRITTEN)
     if not isinstance(read, sympy.Expr):
         raise ValueError("not one expression")
-    letters = {sympy.I: sympy.Symbol("I", real=True)} | ({sympy.Symbol("i", real=True): sympy.I} if imaginary else {})
-    value = read.xreplace(letters).doit()
+    value = (read.xreplace({sympy.Symbol("i", real=True): sympy.I}) if imaginary else read).doit()
     if value.has(sympy.nan, sympy.zoo, sympy.oo, -sympy.oo) and not re.fullmatch(r" *[-+]? *\\infty *", latex):
         raise ValueError("not finite")
     return value
