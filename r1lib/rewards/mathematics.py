@@ -551,7 +551,7 @@ class Worker:
             verdict = json.loads(said) if said else {"id": None}
             answered = verdict["id"] == self.graded
             return (verdict["right"] is True, verdict["why"]) if answered else None
-        except (BrokenPipeError, ValueError):           # it is gone, or what it says is no verdict
+        except (BrokenPipeError, json.JSONDecodeError):      # it is gone, or what it says is no verdict
             return None
         finally:                                        # also when Ctrl-C comes in between: no later question may read this answer
             if not answered:
