@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test lint lab notebooks clean
+.PHONY: help run test lint lab notebooks bench clean
 
 help:  ## Say what there is.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -30,6 +30,9 @@ lab: $(READY)  ## Open the notebooks in JupyterLab.
 
 notebooks: $(READY)  ## Execute all notebooks in profile cpu and keep their outputs in notebooks/.
 	$(BIN)/python -m r1lib report --profile cpu --store
+
+bench: $(READY)  ## Measure our engine beside transformers and TRL on this machine: benchmarks/README.md.
+	$(BIN)/python -m benchmarks cpu
 
 clean:  ## Remove .venv, caches and everything in runs/; data, notebooks and their outputs stay.
 	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -85,10 +85,18 @@ class Policy:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these ids. Marks such as tags stay; padding and end-of-text tokens at the end go."""
-        end = len(ids)
-        while end and (ids[end - 1] == self.pad_id or ids[end - 1] in self.stop_ids):
-            end -= 1
-        return self.tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return self.decode_all([ids])[0]
+
+    def decode_all(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of many rows of ids, as `decode`, several at a time."""
+        silent = {self.pad_id, *self.stop_ids}
+        cut = []
+        for ids in rows:
+            end = len(ids)
+            while end and ids[end - 1] in silent:
+                end -= 1
+            cut.append(list(ids[:end]))
+        return self.tokenizer.backend_tokenizer.decode_batch(cut, skip_special_tokens=False)
 
     @property
     def stop_ids(self) -> frozenset[int]:

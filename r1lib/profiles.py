@@ -36,7 +36,8 @@ PROFILES = {
                      held_out_samples=2, evaluation_samples=4, evaluation_problems=30),
     "cpu": Profile("cpu", "the miniature, trained for real on two cores", "cpu", "base-3m", dict(steps=30)),
     "gpu": Profile("gpu", "the miniature, trained longer on one GPU", "cuda", "base-3m",
-                   dict(steps=200, prompts_per_step=64, learning_rate=2e-4, evaluate_every=20, tokens_per_micro_batch=65_536)),
+                   dict(steps=200, prompts_per_step=64, learning_rate=2e-4, evaluate_every=20, tokens_per_micro_batch=65_536,
+                        precision="bfloat16")),
 }
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from r1lib import __version__, machine, paths, profiles, rewards, tasks
 from r1lib import evaluation as evaluations
 from r1lib.errors import R1Error
@@ -103,7 +105,7 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, doma
     print(f"{name}: trained from {parent.name} into {_shown(folder)}, {recipe.steps} steps of {recipe.prompts_per_step} x "
           f"{recipe.samples_per_prompt} answers.", flush=True)
     started = time.time()
-    sampler = TorchSampler(policy)
+    sampler = TorchSampler(policy, dtype=getattr(torch, recipe.precision))
     held_out = spread(tasks.evaluation_set("math"), chosen.evaluation_problems)
     asking = SamplingSettings(max_new_tokens=recipe.max_new_tokens)
 

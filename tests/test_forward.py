@@ -5,6 +5,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from r1lib.errors import R1Error
+from r1lib.training import forward
 from r1lib.training.forward import group_log_probabilities
 
 SHAPE = dict(vocab_size=40, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
@@ -31,7 +32,10 @@ def row_by_row(model, prompt, completion, temperature):
     return logps.gather(1, ids[0, len(prompt):, None])[:, 0], -(logps.exp() * logps).sum(-1)
 
 
-def test_equals_transformers_forward_and_gradient(model):
+@pytest.mark.parametrize(("logits", "scores"), [(2**27, 2**18), (40 * 7, 1), (40, 2000)], ids=["at once", "in pieces", "token by token"])
+def test_equals_transformers_forward_and_gradient(logits, scores, model, monkeypatch):
+    monkeypatch.setattr(forward, "_LOGITS_AT_ONCE", logits)
+    monkeypatch.setitem(forward._SCORES_PER_BLOCK, "cpu", scores)
     weights = torch.randn(len(ROWS), 30, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     expected = torch.zeros(len(ROWS), 30, dtype=torch.float64)
     spread = torch.zeros_like(expected)
@@ -71,3 +75,47 @@ def test_a_sliding_window_is_refused():
     model = Qwen2ForCausalLM(Qwen2Config(use_sliding_window=True, sliding_window=4, max_window_layers=0, **SHAPE))
     with pytest.raises(R1Error, match="sliding window"):
         group_log_probabilities(model, [[1, 2, 3]], [[4, 5]])
+
+
+def test_logits_of_a_large_vocabulary_never_exist_whole(monkeypatch):
+    """Neither forwards nor backwards, where their gradient would be as large."""
+    monkeypatch.setattr(forward, "_LOGITS_AT_ONCE", 5 * 5000)
+    hidden, head = torch.randn(64, 8, requires_grad=True), torch.randn(5000, 8, requires_grad=True)
+    largest = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            largest.append(result.numel() if isinstance(result, torch.Tensor) else 0)
+            return result
+
+    with Watch():
+        chosen, _ = forward._ReadOff.apply(hidden, head, torch.arange(64), 1.0)
+        chosen.sum().backward()
+    assert 5 * 5000 <= max(largest) < 2 * 8 * 5000
+
+
+def test_shares_cover_all_rows_once_and_keep_to_their_size():
+    lengths = sorted([1, 1, 3, 8, 8, 20, 21, 90])
+    shares = list(forward._shares(lengths, heads=4, longest_prompt=10, scores=8000))
+    assert [row for share in shares for row in range(len(lengths))[share]] == list(range(len(lengths)))
+    assert len(shares) > 2
+    for share in shares:
+        rows, longest = share.stop - share.start, lengths[share.stop - 1]
+        assert rows == 1 or rows * 4 * longest * (10 + longest) <= 8000
+
+
+def test_bfloat16_products_stay_close(model):
+    """Under autocast, as a GPU trains: float32 weights, products in bfloat16, gradients in float32 that point the same way."""
+    model = model.float()
+    gradients = []
+    for enabled in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            logps, mask, _ = group_log_probabilities(model, [PROMPTS[group] for group, _ in ROWS], [row for _, row in ROWS])
+            logps.sum().backward()
+        gradients.append((logps[mask].detach(), torch.cat([parameter.grad.flatten() for parameter in model.parameters()])))
+    (exact, along), (rounded, other) = gradients
+    assert rounded.dtype == torch.float32 and other.dtype == torch.float32
+    assert 0 < (exact - rounded).abs().mean() < 0.05
+    assert torch.cosine_similarity(along, other, dim=0) > 0.99

@@ -15,21 +15,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, PreTrainedModel
 
 from r1lib.errors import R1Error
 
-_ROWS_PER_BLOCK = {"cpu": 8, "cuda": 64}      # answers attended to together: more of them pad more, fewer make more calls
+_LOGITS_AT_ONCE = 2**27                       # half a gigabyte in float32
+_SCORES_PER_BLOCK = {"cpu": 2**18, "cuda": 2**26}      # of answers attended to together: more of them pad more, fewer make more calls
 
 
 @dataclass
 class _Block:
     """Rows that are attended to together, as places in the packed row; padded on the right with place 0."""
 
-    queries: Tensor        # [rows, longest]
-    real: Tensor           # [rows, longest]: False on padding
-    keys: Tensor           # [rows, longest prompt + longest]; for the prompts themselves [rows, longest]
-    visible: Tensor        # [rows, 1, longest, keys]: which keys a query may see
+    rows: int
+    longest: int           # 0 for a block of one-token answers: nothing to attend to
+    queries: Tensor        # [rows * longest]
+    keys: Tensor           # [rows * (longest prompt + longest)]; for the prompts themselves [rows * longest]
+    bias: Tensor | None    # [rows, 1, query heads that share a key head * longest, keys]: 0 where a query may see a key, else -inf;
+                           # None for the prompts, which see themselves up to each token
+    real: Tensor           # [tokens]: which of [rows * longest] are no padding
 
 
 def group_log_probabilities(model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]], *,
@@ -38,7 +43,9 @@ def group_log_probabilities(model: PreTrainedModel, prompt_ids: Sequence[Sequenc
 
     For models whose tokens meet only in full causal attention, as in Qwen2, Qwen3 and Llama; a sliding window is an `R1Error`.
     """
-    device = next(model.parameters()).device
+    device, dtype = model.device, model.dtype
+    if torch.is_autocast_enabled(device.type):
+        dtype = torch.get_autocast_dtype(device.type)
     prompts = list(dict.fromkeys(map(tuple, prompt_ids)))
     number = {prompt: index for index, prompt in enumerate(prompts)}
     order = sorted(range(len(completion_ids)), key=lambda row: len(completion_ids[row]))     # neighbours of one length pad each other least
@@ -50,43 +57,105 @@ def group_log_probabilities(model: PreTrainedModel, prompt_ids: Sequence[Sequenc
     starts = lengths.cumsum(0) - lengths                                      # where each piece begins in the packed row
     begins_at = torch.cat([torch.zeros_like(lengths[:len(prompts)]), lengths[owner]])          # and in its text: answers follow prompts
     positions = torch.arange(sum(map(len, pieces)), device=device) + (begins_at - starts).repeat_interleave(lengths)
-    asked = _block(starts[:len(prompts)], lengths[:len(prompts)])
-    blocks = [asked]
-    for rows in torch.arange(len(order), device=device).split(_ROWS_PER_BLOCK.get(device.type, 8)):
-        blocks.append(_block(starts[len(prompts) + rows], lengths[len(prompts) + rows], asked, owner[rows]))
+    heads, longest_prompt = model.config.num_attention_heads, max(map(len, prompts))
+    shared = heads // model.config.num_key_value_heads
+    asked, asked_is_real = _places(starts[:len(prompts)], lengths[:len(prompts)])
+    blocks = [_Block(len(prompts), longest_prompt, asked.flatten(), asked.flatten(), None, asked_is_real.flatten().nonzero()[:, 0])]
+    for rows in _shares([len(answer) for answer in answers], heads, longest_prompt, _SCORES_PER_BLOCK.get(device.type, 2**18)):
+        own, is_real = _places(starts[len(prompts):][rows], lengths[len(prompts):][rows])
+        blocks.append(_block(own, is_real, asked[owner[rows]], asked_is_real[owner[rows]], shared, dtype))
 
     # The last place of a prompt foretells an answer's first token, and each place of the answer the token after it.
     columns = torch.arange(max(map(len, answers), default=0), device=device)
     mask = columns < torch.tensor([len(answer) for answer in answers], device=device)[:, None]             # [rows, longest answer]
     before = torch.where(columns > 0, starts[len(prompts):, None] + columns - 1, (starts + lengths)[owner, None] - 1)
-    with _attention(model, "r1lib_packed"):
-        logits = model(input_ids=_row(pieces, device)[None], position_ids=positions[None], blocks=blocks, use_cache=False,
-                       logits_to_keep=before[mask]).logits[0]                                              # [tokens of answers, vocabulary]
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-    total = logits.logsumexp(-1)
-    chosen = logits.gather(1, _row(answers, device)[:, None])[:, 0] - total
-    with torch.no_grad():
-        entropy = total - (torch.softmax(logits, -1) * logits).sum(-1)
+    with _attention(model, "r1lib_packed"), sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+        hidden = model.base_model(input_ids=_row(pieces, device)[None], position_ids=positions[None], blocks=blocks,
+                                  use_cache=False).last_hidden_state[0]
+    head = model.get_output_embeddings().weight
+    chosen, entropy = _ReadOff.apply(hidden.index_select(0, before[mask]).to(dtype), head.to(dtype), _row(answers, device), temperature)
     back = torch.tensor(order, device=device).argsort()                       # from the order of lengths to the caller's
-    zeros = torch.zeros(mask.shape, dtype=logits.dtype, device=device)
+    zeros = torch.zeros(mask.shape, dtype=chosen.dtype, device=device)
     return zeros.masked_scatter(mask, chosen)[back], mask[back], zeros.masked_scatter(mask, entropy)[back]
+
+
+class _ReadOff(torch.autograd.Function):
+    """Log-probabilities of tokens, and the entropy of their distributions, from hidden states.
+
+    Logits are the largest tensor of all where the vocabulary is large, and float32 on top. So they are made in chunks, forwards and again
+    backwards, where d log p(token) / d logits = one-hot(token) - softmax(logits).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, ids: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """hidden: [tokens, size], of the place before each token; head: [vocabulary, size]; ids: [tokens]. Returns [tokens] twice."""
+        chosen, entropy, totals = [], [], []
+        for part, of in zip(hidden.split(_chunk(head)), ids.split(_chunk(head)), strict=True):
+            logits = _logits(part, head, temperature)
+            total = logits.logsumexp(-1)
+            chosen.append(logits.gather(1, of[:, None])[:, 0] - total)
+            entropy.append(total - (torch.exp(logits - total[:, None]) * logits).sum(-1))
+            totals.append(total)
+        ctx.save_for_backward(hidden, head, ids, torch.cat(totals))
+        ctx.temperature = temperature
+        entropies = torch.cat(entropy)
+        ctx.mark_non_differentiable(entropies)
+        return torch.cat(chosen), entropies
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        hidden, head, ids, totals = ctx.saved_tensors
+        of_hidden, of_head = torch.empty_like(hidden), torch.zeros_like(head)
+        size = _chunk(head)
+        for start in range(0, len(hidden), size):
+            part = slice(start, start + size)
+            moved = torch.exp(_logits(hidden[part], head, ctx.temperature) - totals[part, None]).mul_(-gradient[part, None])
+            moved.scatter_add_(1, ids[part, None], gradient[part, None])
+            moved = (moved / ctx.temperature).to(hidden.dtype)
+            of_hidden[part] = moved @ head
+            of_head.addmm_(moved.T, hidden[part])
+        return of_hidden, of_head, None, None
+
+
+def _logits(hidden: Tensor, head: Tensor, temperature: float) -> Tensor:
+    logits = hidden @ head.T
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+
+
+def _chunk(head: Tensor) -> int:
+    return max(_LOGITS_AT_ONCE // len(head), 1)
 
 
 def _row(pieces: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     return torch.tensor(list(chain.from_iterable(pieces)), device=device)
 
 
-def _block(starts: Tensor, lengths: Tensor, asked: _Block | None = None, owner: Tensor | None = None) -> _Block:
-    """Pieces of the packed row as a block; a token sees its piece up to itself and, of an answer, the whole prompt that owns it."""
+def _shares(lengths: Sequence[int], heads: int, longest_prompt: int, scores: int) -> Iterator[slice]:
+    """Rows in order of their length, as many together as have so many attention scores, and at least one."""
+    start = 0
+    for end in range(1, len(lengths) + 1):
+        longest = lengths[min(end, len(lengths) - 1)]                         # of the row that would be next
+        if end == len(lengths) or (end + 1 - start) * heads * longest * (longest_prompt + longest) > scores:
+            yield slice(start, end)
+            start = end
+
+
+def _places(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the tokens of pieces lie in the packed row, and which of these places are no padding: [pieces, longest] each."""
     columns = torch.arange(int(lengths.max()), device=lengths.device)
     real = columns < lengths[:, None]
-    queries = torch.where(real, starts[:, None] + columns, 0)
-    visible = (columns[None, :] <= columns[:, None]).expand(len(starts), -1, -1)
-    keys = queries
-    if asked is not None:
-        keys = torch.cat([asked.queries[owner], queries], dim=1)
-        visible = torch.cat([asked.real[owner, None].expand(-1, len(columns), -1), visible], dim=2)
-    return _Block(queries, real, keys, visible[:, None])
+    return torch.where(real, starts[:, None] + columns, 0), real
+
+
+def _block(own: Tensor, real: Tensor, before: Tensor, before_is_real: Tensor, shared: int, dtype: torch.dtype) -> _Block:
+    """Answers as a block; a token sees the prompt before its answer and its answer up to itself."""
+    rows, longest = own.shape
+    columns = torch.arange(longest, device=own.device)
+    so_far = (columns[None, :] <= columns[:, None]).expand(rows, -1, -1)
+    visible = torch.cat([before_is_real[:, None].expand(-1, longest, -1), so_far], dim=2)
+    bias = torch.zeros(visible.shape, dtype=dtype, device=own.device).masked_fill_(~visible, float("-inf"))[:, None].repeat(1, 1, shared, 1)
+    keys = torch.cat([before, own], dim=1)
+    return _Block(rows, longest, own.flatten(), keys.flatten(), bias, real.flatten().nonzero()[:, 0])
 
 
 def _packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, blocks: Sequence[_Block],
@@ -94,15 +163,20 @@ def _packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tens
     """query: [1, heads, tokens, size], key and value with fewer heads, in transformers' convention; returns [1, tokens, heads, size]."""
     if sliding_window is not None:
         raise R1Error(f"{type(module).__name__} attends in a sliding window, which this trainer does not know: use a model without one.")
-    query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    shared = query.shape[1] // key.shape[1]                 # query heads that share a key head are, for it, so many more queries
+    (heads, _, size), kv_heads = query.shape[1:], key.shape[1]
+    query, key, value = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))       # [tokens, heads, size]
     outputs = []
     for block in blocks:
-        rows, longest = block.queries.shape                 # longest is 0 for a block of one-token answers: nothing to attend to
-        folded = query[block.queries].transpose(1, 2).reshape(rows, key.shape[1], shared * longest, query.shape[2])
-        seen = F.scaled_dot_product_attention(folded, key[block.keys].transpose(1, 2), value[block.keys].transpose(1, 2),
-                                              attn_mask=block.visible.repeat(1, 1, shared, 1), scale=scaling)
-        outputs.append(seen.reshape(rows, query.shape[1], longest, query.shape[2]).transpose(1, 2)[block.real])
+        # index_select, because its gradient is a plain sum
+        queries = query.index_select(0, block.queries).view(block.rows, block.longest, heads, size).transpose(1, 2)
+        keys, values = (tensor.index_select(0, block.keys).view(block.rows, -1, kv_heads, size).transpose(1, 2) for tensor in (key, value))
+        if block.bias is None:
+            seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling, enable_gqa=True)
+        else:                                               # query heads that share a key head are, for it, so many more queries
+            folded = queries.reshape(block.rows, kv_heads, -1, size)
+            seen = F.scaled_dot_product_attention(folded, keys, values, attn_mask=block.bias, scale=scaling)
+        seen = seen.reshape(block.rows, heads, block.longest, size).transpose(1, 2).reshape(-1, heads, size)
+        outputs.append(seen.index_select(0, block.real))
     return torch.cat(outputs)[None], None
 
 

@@ -66,6 +66,7 @@ class GRPORecipe:
     rollouts_kept_per_step: int = 8     # answers a step that rollouts.jsonl keeps for reading
     checkpoint_every: int = 10          # steps between checkpoints: at most so many are lost when the process is killed
     tokens_per_micro_batch: int = 4096  # tokens in memory at once while learning; changes the time and the memory, not the result
+    precision: Literal["float32", "bfloat16"] = "float32"       # paper: not said; bfloat16 for a GPU's matrix products
 
     def __post_init__(self) -> None:
         least = dict(steps=1, prompts_per_step=1, samples_per_prompt=2, updates_per_rollout=1, max_new_tokens=1, warmup_steps=0,
@@ -78,7 +79,8 @@ class GRPORecipe:
             value, positive = getattr(self, name), name in ("temperature", "learning_rate", "max_grad_norm")
             if type(value) not in (int, float) or not math.isfinite(value) or value < 0 or (positive and value == 0):
                 raise R1Error(f"GRPO recipe: {name}={value!r}, but it must be a number {'above' if positive else 'of at least'} 0.")
-        for name, choices in (("aggregation", ("sequence", "token", "constant")), ("advantage_scale", ("group", "none"))):
+        for name, choices in (("aggregation", ("sequence", "token", "constant")), ("advantage_scale", ("group", "none")),
+                              ("precision", ("float32", "bfloat16"))):
             if getattr(self, name) not in choices:
                 raise R1Error(f"GRPO recipe: {name}={getattr(self, name)!r}, but it must be one of {', '.join(choices)}.")
         pair = self.betas if isinstance(self.betas, tuple) else ()
@@ -226,7 +228,7 @@ def improve(policy: Policy, optimizer: torch.optim.Optimizer, rollouts: Sequence
     for start in range(0, questions, share):
         chosen = [question * samples + sample for question in order[start:start + share] for sample in range(samples)]
         optimizer.zero_grad(set_to_none=True)
-        with _sums_in_one_order(policy.model):
+        with _sums_in_one_order(policy.model), _matrix_products_in(recipe.precision, policy.model.device.type):
             loss, parts = _gradient(policy, [rollouts[i] for i in chosen], advantages.flatten()[chosen], recipe, reference)
         norm = float(nn.utils.clip_grad_norm_(policy.model.parameters(), recipe.max_grad_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -424,6 +426,11 @@ def _sums_in_one_order(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+def _matrix_products_in(precision: str, device: str) -> contextlib.AbstractContextManager:
+    """Weights, sums and the optimizer stay in float32 whatever the products are computed in."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @contextlib.contextmanager
