@@ -10,7 +10,7 @@ import json
 import os
 import statistics
 import tempfile
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ Result = dict[str, Any]
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
-# Rollouts: every answer has the same number of tokens, at temperature 1
+# Rollouts at temperature 1: answers of one length, or, with --natural, as the model ends them
 
 def rollout_ours(job: argparse.Namespace) -> Result:
     policy = workload.load(job.model, job.device, job.dtype, endless=not job.natural)
@@ -95,28 +95,26 @@ def step_ours(job: argparse.Namespace) -> Result:
     sampler = TorchSampler(policy, dtype=job.dtype)
     asked, settings = workload.prompts(job.prompts), SamplingSettings(job.tokens)
     drawn: list[int] = []
-    parts: list[list[float]] = []
+    parts: list[tuple[float, float]] = []
 
     def run(repetition: int) -> None:
-        clock = grpo._Clock()
+        started = time.perf_counter()
         rollouts = sampler.sample(asked, job.samples, settings, seed=repetition)
-        clock.lap("sample")
+        sampled = time.perf_counter()
         earned = rewards.Rewards(workload.coin([rollout.text + str(i) for i, rollout in enumerate(rollouts)]), {})
         grpo.improve(policy, optimizer, rollouts, grpo.compare(earned, recipe), recipe, step=repetition, seed=0)
-        clock.lap("learn")
+        parts.append((sampled - started, time.perf_counter() - sampled))
         drawn.append(sum(len(rollout.ids) for rollout in rollouts))
-        parts.append([clock.times()["sample"], clock.times()["learn"]])
 
     result = _result(workload.timed(run, job.repetitions), drawn[1:])
-    return result | {"sample": statistics.median(part[0] for part in parts[1:]), "learn": statistics.median(part[1] for part in parts[1:])}
+    sampling, learning = map(statistics.median, zip(*parts[1:], strict=True))
+    return result | {"sample": sampling, "learn": learning}
 
 
 def step_trl(job: argparse.Namespace, *, vllm: bool = False) -> Result:
     """TRL's GRPOTrainer with its defaults, but for what makes it comparable (lengths, learning rate) and faster (no checkpointing)."""
-    import time
-
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
 
     on_gpu, folder = job.device == "cuda", workload.model_folder(job.model)
@@ -131,26 +129,13 @@ def step_trl(job: argparse.Namespace, *, vllm: bool = False) -> Result:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
     if not job.natural and not vllm:
         tokenizer.eos_token_id, model.generation_config.eos_token_id = None, None
-    seconds: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *_: object, **__: object) -> None:
-            workload._wait()
-            seconds.append(-time.perf_counter())
-
-        def on_step_end(self, *_: object, **__: object) -> None:
-            workload._wait()
-            seconds[-1] += time.perf_counter()
-
-    reward: Callable[..., list[float]] = workload.coin
     trainer = GRPOTrainer(model=str(folder) if vllm else model, args=config, train_dataset=rows, processing_class=tokenizer,
-                          reward_funcs=[reward], callbacks=[Clock()])
+                          reward_funcs=[workload.coin])
     trainer.train()
     logged = trainer.state.log_history
     lengths = [row["completions/mean_length"] * batch for row in logged if "completions/mean_length" in row]
-    # A step generates before it begins in TRL's sense; its own clock (step_time) holds both.
-    steps = [row["step_time"] for row in logged if "step_time" in row] or seconds
-    return _result(workload.Timing(tuple(steps[1:])), [int(length) for length in lengths[1:]])
+    steps = [row["step_time"] for row in logged if "step_time" in row]          # TRL's own clock, over generating and learning
+    return _result(steps[1:], [int(length) for length in lengths[1:]])
 
 
 def step_trl_vllm(job: argparse.Namespace) -> Result:
@@ -159,9 +144,9 @@ def step_trl_vllm(job: argparse.Namespace) -> Result:
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
 
-def _result(timing: workload.Timing, tokens: list[int]) -> Result:
+def _result(seconds: list[float], tokens: list[int]) -> Result:
     memory = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else peak_memory_gb()
-    return {"seconds": [round(value, 5) for value in timing.seconds], "tokens": tokens, "peak_gb": round(memory, 2)}
+    return {"seconds": [round(value, 5) for value in seconds], "tokens": tokens, "peak_gb": round(memory, 2)}
 
 
 MEASUREMENTS = {("rollout", "ours"): rollout_ours, ("rollout", "generate"): rollout_generate, ("rollout", "vllm"): rollout_vllm,

@@ -2,16 +2,14 @@
 
 import json
 import shutil
-import statistics
 import tempfile
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
+from transformers import AutoModelForCausalLM, Qwen2Config
 
 from r1lib import paths, tasks, text
 from r1lib.policy import Policy
@@ -57,12 +55,6 @@ def load(name: str, device: str, dtype: torch.dtype = torch.float32, *, endless:
     return policy
 
 
-def parameters(name: str) -> int:
-    """How many weights a model has."""
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_folder(name))).num_parameters()
-
-
 def prompts(count: int) -> list[str]:
     """Questions of the miniature in R1-Zero's template."""
     return [text.zero_prompt(problem.question) for problem in tasks.stream(["math", "logic"], seed=0).batch(0, count)]
@@ -73,23 +65,8 @@ def coin(completions: Sequence[str], **_: object) -> list[float]:
     return [float(zlib.crc32(completion.encode()) % 2) for completion in completions]
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of several repetitions, after one that is not counted."""
-
-    seconds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    @property
-    def spread(self) -> str:
-        return f"{min(self.seconds):.3g} to {max(self.seconds):.3g} s"
-
-
-def timed(run: Callable[[int], object], repetitions: int) -> Timing:
-    """Time a function that is given the number of the repetition, 0 being the one that warms up."""
+def timed(run: Callable[[int], object], repetitions: int) -> list[float]:
+    """Seconds of each repetition but the first, which warms up; `run` is given its number."""
     seconds = []
     for repetition in range(repetitions + 1):
         _wait()
@@ -97,7 +74,7 @@ def timed(run: Callable[[int], object], repetitions: int) -> Timing:
         run(repetition)
         _wait()
         seconds.append(time.perf_counter() - started)
-    return Timing(tuple(seconds[1:]))
+    return seconds[1:]
 
 
 def _wait() -> None:

@@ -96,7 +96,9 @@ class Policy:
             while end and ids[end - 1] in silent:
                 end -= 1
             cut.append(list(ids[:end]))
-        return self.tokenizer.backend_tokenizer.decode_batch(cut, skip_special_tokens=False)
+        if self.tokenizer.is_fast:                       # all rows at once, several threads; transformers decodes one by one
+            return self.tokenizer.backend_tokenizer.decode_batch(cut, skip_special_tokens=False)
+        return self.tokenizer.batch_decode(cut, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     @property
     def stop_ids(self) -> frozenset[int]:

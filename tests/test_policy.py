@@ -139,6 +139,17 @@ def test_a_hub_name_is_looked_up_only_when_asked_for(monkeypatch):
     assert seen == [("owner/model", {"trust_remote_code": False, "local_files_only": False})]
 
 
+def test_a_tokenizer_without_a_fast_back_end_decodes_too(tiny_policy):
+    rows = [tiny_policy.encode(["<think>12 + 3"])[0], [], [tiny_policy.tokenizer.eos_token_id]]
+    fast, tokenizer = tiny_policy.decode_all(rows), tiny_policy.tokenizer
+
+    class Slow:
+        is_fast, eos_token_id, pad_token_id = False, tokenizer.eos_token_id, tokenizer.pad_token_id
+        batch_decode = staticmethod(tokenizer.batch_decode)
+
+    assert Policy(tiny_policy.model, Slow()).decode_all(rows) == fast == ["<think>12 + 3", "", ""]
+
+
 def test_encode_adds_nothing_and_decode_keeps_marks(tiny_policy):
     sentence = f"{text.USER}the 12 + 3{text.ASSISTANT}<think>in</think>"
     ids = tiny_policy.encode([sentence, ""])

@@ -364,6 +364,29 @@ def test_no_completions_earn_nothing() -> None:
     assert rewards.mix()([], {"solution": [], "answer_type": []}).total == []
 
 
+def test_a_mix_makes_rewards_with_settings() -> None:
+    columns = {"solution": ["7"] * 2, "completion_ids": [[1] * 8, [1] * 20]}
+    lengths = {"soft_overlong_punishment": dict(max_length=20, soft_length=10)}
+    made = rewards.mix("accuracy_reward", "soft_overlong_punishment", settings=lengths)
+    assert made([response("7")] * 2, columns).parts == {"accuracy_reward": [1.0, 1.0], "soft_overlong_punishment": [0.0, -1.0]}
+    cosine = rewards.mix("cosine_length_reward", settings={"cosine_length_reward": dict(max_length=20)})
+    assert cosine([response("7"), response("8")], columns).total == [pytest.approx(0.8272, abs=1e-4), -0.5]
+    mild = rewards.mix("repetition_penalty_reward", settings={"repetition_penalty_reward": dict(max_penalty=0.0)})
+    assert mild(["a " * 9], {}).total == [0.0] and rewards.mix("repetition_penalty_reward")(["a " * 9], {}).total[0] < 0
+
+
+@pytest.mark.parametrize(("wrong", "says"), [
+    (dict(names=["soft_overlong_punishment"]), "max_length"),
+    (dict(names=["cosine_length_reward"], settings={"cosine_length_reward": {"longest": 3}}), "longest"),
+    (dict(names=["accuracy_reward"], settings={"accuracy_reward": {}}), "'accuracy_reward' has no settings"),
+    (dict(names=["accuracy_reward"], settings={"acuracy_reward": {}}), "'acuracy_reward' is not known"),
+    (dict(names=["accuracy_reward", "repetition_penalty_reward"], combine="gated"), "use combine='sum'")])
+def test_settings_that_do_not_fit_are_one_line(wrong: dict, says: str) -> None:
+    with pytest.raises(R1Error) as caught:
+        rewards.mix(*wrong.pop("names"), **wrong)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_unknown_names_are_one_line() -> None:
     for wrong, names in ((lambda: rewards.mix("acuracy_reward"), ["acuracy_reward", "format_reward"]),
                          (lambda: rewards.mix(combine="product"), ["product", "gated"]),

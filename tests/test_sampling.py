@@ -159,6 +159,18 @@ def test_the_models_weights_are_read_at_each_call(tiny_policy):
     assert ids_of(after) == ids_of(TorchSampler(tiny_policy).sample(PROMPTS, 1, settings, seed=0))
 
 
+def test_a_model_whose_weights_moved_is_read_where_they_are(tiny_policy):
+    """As after `model.to(device)`, which keeps the parameters and gives them other memory."""
+    sampler, settings = TorchSampler(tiny_policy), SamplingSettings(8)
+    before = sampler.sample(PROMPTS, 1, settings, seed=0)
+    network = sampler._network
+    for parameter in tiny_policy.model.parameters():
+        parameter.data = parameter.data.clone()
+    assert sampler.sample(PROMPTS, 1, settings, seed=0) == before and sampler._network is not network
+    network = sampler._network
+    assert sampler.sample(PROMPTS, 1, settings, seed=0) == before and sampler._network is network
+
+
 def test_training_goes_on_after_sampling(tiny_policy):
     TorchSampler(tiny_policy).sample(PROMPTS, 1, SamplingSettings(4), seed=0)
     log_probabilities(tiny_policy.model, [[20]], [[30]])[0].sum().backward()

@@ -89,13 +89,16 @@ def mix(*names: str, combine: Literal["sum", "gated"] = "sum", weights: Mapping[
         raise R1Error(f"reward {unknown[0]!r} is not known: choose from {', '.join(known)}.")
     if combine == "gated" and (penalties := [name for name in names if name in _BELOW_ZERO]):
         raise R1Error(f"reward {penalties[0]!r} is 0 at its best or falls below, so a product with it pays nothing: use combine='sum'.")
-    parts = {}
-    for name in names:
-        if name not in REWARDS or name in settings:
-            try:
-                parts[name] = WITH_SETTINGS[name](**settings.get(name, {}))
-            except (KeyError, TypeError) as error:
-                raise R1Error(f"reward {name!r} with settings {dict(settings.get(name, {}))}: {error}. Give it in settings.") from None
-        else:
-            parts[name] = REWARDS[name]
-    return RewardMix(parts, weights or {}, combine)
+    if plain := [name for name in settings if name not in WITH_SETTINGS]:
+        raise R1Error(f"reward {plain[0]!r} has no settings: only {', '.join(WITH_SETTINGS)} have.")
+    return RewardMix({name: _made(name, settings.get(name)) for name in names}, weights or {}, combine)
+
+
+def _made(name: str, settings: Mapping[str, Any] | None) -> Reward:
+    """The registered reward, or one made with these settings."""
+    if settings is None and name in REWARDS:
+        return REWARDS[name]
+    try:
+        return WITH_SETTINGS[name](**(settings or {}))
+    except TypeError as error:
+        raise R1Error(f"reward {name!r} with settings {dict(settings or {})}: {error}.") from None

@@ -155,6 +155,11 @@ class _Weights:
             part.copy_(source)
 
 
+def _places(model: torch.nn.Module) -> list[tuple[torch.device, torch.dtype, int]]:
+    """Where each weight lies, and as what."""
+    return [(weight.device, weight.dtype, weight.data_ptr()) for weight in model.parameters()]
+
+
 class _Network:
     """The model's weights and arithmetic, without what training needs. Layers that read the same input are joined into one product."""
 
@@ -179,7 +184,7 @@ class _Network:
                 [self._keep(getattr(attention, norm).weight) for norm in ("q_norm", "k_norm") if hasattr(attention, norm)],
                 self._join(attention.o_proj), self._keep(layer.post_attention_layernorm.weight),
                 self._join(mlp.gate_proj, mlp.up_proj), self._join(mlp.down_proj)))
-        self._first = model.model.embed_tokens.weight
+        self._places = _places(model)
 
     def _keep(self, *sources: Tensor) -> Tensor:
         self._kept.append(_Weights(sources, self.dtype))
@@ -199,9 +204,7 @@ class _Network:
 
     def belongs_to(self, model: torch.nn.Module, dtype: torch.dtype) -> bool:
         """Whether this is that model's network, and its weights lie where they lay."""
-        return model is self.model and dtype == self.dtype and all(
-            now.data_ptr() == then.data_ptr() and now.dtype == then.dtype
-            for now, then in ((model.model.embed_tokens.weight, self._first), ))
+        return model is self.model and dtype == self.dtype and _places(model) == self._places
 
     def refresh(self) -> None:
         """Take over what training has done to the weights."""
