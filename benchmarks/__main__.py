@@ -3,6 +3,7 @@
     python -m benchmarks cpu                        # make bench: transformers and TRL on two cores, a quarter of an hour
     python -m benchmarks h200                       # on a GPU, with what requirements-gpu names: vLLM, TRL with and without vLLM
     python -m benchmarks h200 --only ours rollout   # the jobs whose name holds all of these words
+    python -m benchmarks growth                     # ours alone over batch, length and model: growth.py
     python -m benchmarks table                      # benchmarks/README.md anew, from what lies in results/
 
 Each measurement runs in a process of its own (`measure.py`), ours and its peer one after the other, on the same weights and prompts.
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from benchmarks import roofline, table, workload
+from benchmarks import growth, roofline, table, workload
 from r1lib import machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -39,10 +40,11 @@ JOBS: dict[str, list[tuple[str, str, tuple[int, int], list[str], tuple[str, ...]
     "h200": [
         ("rollout", "base-3m", (64, 16), [*_GPU, "--natural", "--tokens", "128"], ("vllm",)),
         ("rollout", "base-3m", (64, 32), [*_GPU, "--natural", "--tokens", "128"], ("vllm",)),
+        ("rollout", "base-3m", (128, 32), [*_GPU, "--natural", "--tokens", "128"], ("vllm",)),
         ("rollout", "0.5b", (64, 8), [*_GPU, "--tokens", "256"], ("vllm",)),
         ("step", "base-3m", (64, 16), [*_GPU, "--natural", "--tokens", "128", "--micro-batch", "65536", "--repetitions", "4"],
          ("trl+vllm", "trl")),
-        ("step", "0.5b", (64, 8), [*_GPU, "--natural", "--tokens", "256", "--micro-batch", "32768", "--repetitions", "3"],
+        ("step", "0.5b", (64, 8), [*_GPU, "--natural", "--tokens", "256", "--micro-batch", "32768", "--repetitions", "2"],
          ("trl+vllm --peer-batch 64",)),
         ("step", "1.5b", (16, 16), [*_GPU, "--natural", "--tokens", "1024", "--micro-batch", "16384", "--repetitions", "2"], ()),
     ],
@@ -109,10 +111,12 @@ def shares(what: str, model: str, shape: tuple[int, int], options: list[str], ou
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("machine", choices=[*JOBS, "table"])
+    parser.add_argument("machine", choices=[*JOBS, "growth", "table"])
     parser.add_argument("--only", nargs="+", default=[])
     options = parser.parse_args()
-    if options.machine != "table":
+    if options.machine == "growth":
+        growth.main()
+    elif options.machine != "table":
         file = RESULTS / f"{options.machine}.json"
         kept: list[Record] = json.loads(file.read_text(encoding="utf-8")) if file.exists() and options.only else []
         for what, model, shape, more, peers in JOBS[options.machine]:

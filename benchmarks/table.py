@@ -19,9 +19,11 @@ NAMES = {"generate": "transformers `generate`", "vllm": "vLLM", "trl": "TRL, `ge
 def write() -> Path:
     parts = [WORDS]
     for file in sorted((FOLDER / "results").glob("*.json")):
-        records = [record for record in json.loads(file.read_text(encoding="utf-8")) if record["what"] in ("rollout", "step")]
+        records = [record for record in json.loads(file.read_text(encoding="utf-8")) if record.get("what") in ("rollout", "step")]
         if records:
             parts += [f"## {records[0]['machine']}", "", *_rows(records), "", *_shares(records), ""]
+    for picture in sorted((FOLDER / "results").glob("growth-*.png")):
+        parts += [f"![Tokens/s and seconds a step over batch, length and model](results/{picture.name})", ""]
     page = FOLDER / "README.md"
     words = (FOLDER / "notes.md").read_text(encoding="utf-8") if (FOLDER / "notes.md").exists() else ""
     page.write_text("\n".join([*parts, words]), encoding="utf-8")

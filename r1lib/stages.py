@@ -31,8 +31,8 @@ from r1lib.training.metrics import MetricsLog, Row
 
 Watcher = Callable[[Row], None]
 
-# The paper adds code and STEM. "code" can be named here, too; STEM has no place in so small a world.
-ZERO_DOMAINS = ("math", "logic")
+# The paper adds STEM, which has no place in so small a world.
+ZERO_DOMAINS = ("math", "code", "logic")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,12 @@ def weights_sha256(model_folder: Path) -> str:
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # R1-Zero
 
+def zero_reward(domains: Sequence[str] = ZERO_DOMAINS, combine: str = "sum") -> rewards.RewardMix:
+    """What R1-Zero is paid: accuracy, of programs by their tests, and format (paper, eq. 4)."""
+    by_tests = ["code_reward"] if any(kind.domain == "code" for kind in tasks.stream(domains, seed=0).kinds) else []
+    return rewards.mix("accuracy_reward", *by_tests, "format_reward", combine=combine)
+
+
 def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, domains: Sequence[str] = ZERO_DOMAINS, combine: str = "sum",
         settings: Mapping[str, Any] | None = None, folder: Path | None = None, watchers: Sequence[Watcher] = ()) -> StageRun:
     """Load the stage if it is complete, go on with it if it was stopped, train it if it is not there.
@@ -90,8 +96,7 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, doma
     parent = base_folder(base or chosen.base)
     recipe = grpo.GRPORecipe.from_settings({**chosen.zero, **(settings or {})})
     problems = tasks.stream(domains, seed=seed)            # an unknown domain is found before anything is written
-    by_tests = ["code_reward"] if any(kind.domain == "code" for kind in problems.kinds) else []
-    mix = rewards.mix("accuracy_reward", *by_tests, "format_reward", combine=combine)
+    mix = zero_reward(domains, combine)
     made_from = {"stage": name, "parent": parent.name, "parent_sha256": weights_sha256(parent), "seed": seed, "domains": list(domains),
                  "reward": {"parts": list(mix.parts), "combine": combine}, "recipe": dataclasses.asdict(recipe)}
     lineage = _lineage(folder, made_from)

@@ -86,7 +86,7 @@ class TorchSampler:
         for start in range(0, len(rows), at_once):
             wave = rows[start:start + at_once]
             uniform = seeds.uniform("sample", seed, streams=wave, steps=settings.max_new_tokens, device=network.device)
-            batch = self._batch([prompt_ids[index] for index, _ in wave], settings, stops)
+            batch = self._batch(prompt_ids, [index for index, _ in wave], settings, stops)
             answers = batch.answer(uniform)
             texts = self.policy.decode_all([ids for ids, _, _ in answers])
             for (index, sample), (ids, logprobs, finished), text in zip(wave, answers, texts, strict=True):
@@ -102,22 +102,21 @@ class TorchSampler:
         self._network.refresh()
         return self._network
 
-    def _batch(self, prompt_ids: list[list[int]], settings: SamplingSettings, stops: list[int]) -> "_Batch":
-        """A batch with room for these prompts: one of those kept, if a recording of it can be replayed."""
-        places: dict[tuple[int, ...], int] = {}
-        prompt = [places.setdefault(tuple(ids), len(places)) for ids in prompt_ids]
+    def _batch(self, prompt_ids: list[list[int]], asked: list[int], settings: SamplingSettings, stops: list[int]) -> "_Batch":
+        """A batch that answers these prompts, `asked` naming each row's: one of those kept, if a recording of it can be replayed."""
+        places = {index: place for place, index in enumerate(dict.fromkeys(asked))}
         habits = self._network.habits
-        width = _up(max(map(len, places)), habits.width)
-        line = max(Counter(prompt).values())
-        key = (len(prompt), len(places), line, width, settings, tuple(stops))
+        width = _up(max(len(prompt_ids[index]) for index in places), habits.width)
+        line = max(Counter(asked).values())
+        key = (len(asked), len(places), line, width, settings, tuple(stops))
         batch = self._batches.pop(key, None)
         if batch is None:
             while len(self._batches) >= _BATCHES_KEPT:
                 del self._batches[next(iter(self._batches))]
-            batch = _Batch(self._network, len(prompt), len(places), line, width, settings, stops)
+            batch = _Batch(self._network, len(asked), len(places), line, width, settings, stops)
         if not habits.exact:
             self._batches[key] = batch
-        batch.load(list(places), prompt)
+        batch.load([prompt_ids[index] for index in places], [places[index] for index in asked])
         return batch
 
 
@@ -284,7 +283,7 @@ class _Batch:
         self.uniform = new(rows, steps, dtype=torch.float64)
         self.recordings: dict[tuple[int, ...], torch.cuda.CUDAGraph | None] = {}
 
-    def load(self, prompts: list[tuple[int, ...]], prompt: list[int]) -> None:
+    def load(self, prompts: list[list[int]], prompt: list[int]) -> None:
         """Begin anew with these prompts; `prompt` says which of them each answer continues."""
         device = self.network.device
         self.rows, self.prompts = len(prompt), len(prompts)
@@ -318,10 +317,12 @@ class _Batch:
             written += 1
         stopped = self.stops[self.all_ids[:, :written]]
         finished = stopped.any(dim=1)
-        lengths = torch.where(finished, stopped.int().argmax(dim=1) + 1, written).tolist()
-        ids, logprobs = self.all_ids[:, :written].cpu().numpy(), self.all_logprobs[:, :written].cpu().numpy()
-        return [(ids[row, :length].tolist(), logprobs[row, :length].tolist(), done)
-                for row, (length, done) in enumerate(zip(lengths, finished.tolist(), strict=True))]
+        lengths = torch.where(finished, stopped.int().argmax(dim=1) + 1, written)
+        real = torch.arange(written, device=lengths.device) < lengths[:, None]
+        ids, logprobs = self.all_ids[:, :written][real].tolist(), self.all_logprobs[:, :written][real].tolist()
+        ends = lengths.cumsum(0).tolist()
+        return [(ids[start:end], logprobs[start:end], done)
+                for start, end, done in zip([0, *ends[:-1]], ends, finished.tolist(), strict=True)]
 
     def draw(self, logits: Tensor) -> None:
         """Draw the next token of each row and note it; logits: [rows, vocabulary]."""

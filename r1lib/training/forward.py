@@ -26,12 +26,13 @@ _SCORES_PER_BLOCK = {"cpu": 2**18, "cuda": 2**26}      # of answers attended to 
 
 @dataclass
 class _Block:
-    """Rows that are attended to together, as places in the packed row; padded on the right with place 0."""
+    """Rows that are attended to together: a stretch of the packed row, taken apart and padded on the right with its first token."""
 
+    tokens: int            # of the stretch
     rows: int
     longest: int           # 0 for a block of one-token answers: nothing to attend to
-    queries: Tensor        # [rows * longest]
-    keys: Tensor           # [rows * (longest prompt + longest)]; for the prompts themselves [rows * longest]
+    own: Tensor            # [rows * longest], places in the stretch
+    before: Tensor | None  # [rows * longest prompt], places of each answer's prompt in the first stretch; None for the prompts themselves
     bias: Tensor | None    # [rows, 1, query heads that share a key head * longest, keys]: 0 where a query may see a key, else -inf;
                            # None for the prompts, which see themselves up to each token
     real: Tensor           # [tokens]: which of [rows * longest] are no padding
@@ -59,11 +60,12 @@ def group_log_probabilities(model: PreTrainedModel, prompt_ids: Sequence[Sequenc
     positions = torch.arange(sum(map(len, pieces)), device=device) + (begins_at - starts).repeat_interleave(lengths)
     heads, longest_prompt = model.config.num_attention_heads, max(map(len, prompts))
     shared = heads // model.config.num_key_value_heads
-    asked, asked_is_real = _places(starts[:len(prompts)], lengths[:len(prompts)])
-    blocks = [_Block(len(prompts), longest_prompt, asked.flatten(), asked.flatten(), None, asked_is_real.flatten().nonzero()[:, 0])]
+    asked, asked_is_real = _places(lengths[:len(prompts)])
+    blocks = [_Block(sum(map(len, prompts)), *asked.shape, asked.flatten(), None, None, asked_is_real.flatten().nonzero()[:, 0])]
     for rows in _shares([len(answer) for answer in answers], heads, longest_prompt, _SCORES_PER_BLOCK.get(device.type, 2**18)):
-        own, is_real = _places(starts[len(prompts):][rows], lengths[len(prompts):][rows])
-        blocks.append(_block(own, is_real, asked[owner[rows]], asked_is_real[owner[rows]], shared, dtype))
+        own, is_real = _places(lengths[len(prompts):][rows])
+        tokens = sum(len(answer) - 1 for answer in answers[rows])
+        blocks.append(_block(tokens, own, is_real, asked[owner[rows]], asked_is_real[owner[rows]], shared, dtype))
 
     # The last place of a prompt foretells an answer's first token, and each place of the answer the token after it.
     columns = torch.arange(max(map(len, answers), default=0), device=device)
@@ -140,22 +142,21 @@ def _shares(lengths: Sequence[int], heads: int, longest_prompt: int, scores: int
             start = end
 
 
-def _places(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the tokens of pieces lie in the packed row, and which of these places are no padding: [pieces, longest] each."""
+def _places(lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the tokens of pieces lie that stand one behind the other, and which of these places are no padding: [pieces, longest] each."""
     columns = torch.arange(int(lengths.max()), device=lengths.device)
     real = columns < lengths[:, None]
-    return torch.where(real, starts[:, None] + columns, 0), real
+    return torch.where(real, (lengths.cumsum(0) - lengths)[:, None] + columns, 0), real
 
 
-def _block(own: Tensor, real: Tensor, before: Tensor, before_is_real: Tensor, shared: int, dtype: torch.dtype) -> _Block:
+def _block(tokens: int, own: Tensor, real: Tensor, before: Tensor, before_is_real: Tensor, shared: int, dtype: torch.dtype) -> _Block:
     """Answers as a block; a token sees the prompt before its answer and its answer up to itself."""
     rows, longest = own.shape
     columns = torch.arange(longest, device=own.device)
     so_far = (columns[None, :] <= columns[:, None]).expand(rows, -1, -1)
     visible = torch.cat([before_is_real[:, None].expand(-1, longest, -1), so_far], dim=2)
     bias = torch.zeros(visible.shape, dtype=dtype, device=own.device).masked_fill_(~visible, float("-inf"))[:, None].repeat(1, 1, shared, 1)
-    keys = torch.cat([before, own], dim=1)
-    return _Block(rows, longest, own.flatten(), keys.flatten(), bias, real.flatten().nonzero()[:, 0])
+    return _Block(tokens, rows, longest, own.flatten(), before.flatten(), bias, real.flatten().nonzero()[:, 0])
 
 
 def _packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, blocks: Sequence[_Block],
@@ -164,12 +165,20 @@ def _packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tens
     if sliding_window is not None:
         raise R1Error(f"{type(module).__name__} attends in a sliding window, which this trainer does not know: use a model without one.")
     (heads, _, size), kv_heads = query.shape[1:], key.shape[1]
-    query, key, value = (tensor[0].transpose(0, 1).to(value.dtype) for tensor in (query, key, value))       # [tokens, heads, size]
+    # Stretches, [tokens, heads, size] each: the gradient of a split is one concatenation, that of many slices a sum of large tensors.
+    stretches = [tensor[0].transpose(0, 1).to(value.dtype).split([block.tokens for block in blocks]) for tensor in (query, key, value)]
+    prompts = [stretch[0] for stretch in stretches[1:]]
     outputs = []
-    for block in blocks:
-        # index_select, because its gradient is a plain sum
-        queries = query.index_select(0, block.queries).view(block.rows, block.longest, heads, size).transpose(1, 2)
-        keys, values = (tensor.index_select(0, block.keys).view(block.rows, -1, kv_heads, size).transpose(1, 2) for tensor in (key, value))
+    for block, *stretch in zip(blocks, *stretches, strict=True):
+
+        def rows(tensor: Tensor, places: Tensor, rows: int = block.rows) -> Tensor:
+            return tensor.index_select(0, places).view(rows, -1, *tensor.shape[1:])       # whose gradient is a plain sum
+
+        queries, keys, values = (rows(tensor, block.own) for tensor in stretch)
+        if block.before is not None:
+            keys, values = (torch.cat([rows(prompt, block.before), own], dim=1)
+                            for prompt, own in zip(prompts, (keys, values), strict=True))
+        queries, keys, values = queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
         if block.bias is None:
             seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling, enable_gqa=True)
         else:                                               # query heads that share a key head are, for it, so many more queries

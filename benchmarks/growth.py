@@ -1,0 +1,146 @@
+"""How our sampler and trainer grow with the number of answers, their length and the model: numbers and a picture.
+
+    python -m benchmarks growth            # on a GPU if there is one: results/growth-cuda.json and .png, otherwise -cpu
+
+One point is the median of up to three repetitions, or one where a repetition takes longer than `PATIENCE`; in each, all answers are as long
+as each other. Random weights, but for the miniature: speed does not depend on what a model knows.
+"""
+
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from benchmarks import workload
+from r1lib import machine, rewards
+from r1lib.policy import Policy
+from r1lib.report import board
+from r1lib.sampling import SamplingSettings
+from r1lib.sampling.torch import TorchSampler
+from r1lib.training import grpo
+
+RESULTS = Path(__file__).parent / "results"
+NAMES = {"base-3m": "3 M", "135m": "135 M", "0.5b": "0.5 B", "1.5b": "1.5 B"}
+MODELS = {"cuda": ("base-3m", "135m", "0.5b", "1.5b"), "cpu": ("base-3m",)}
+BATCHES = {"cuda": (32, 128, 512, 2048), "cpu": (32, 128, 512)}            # answers of `SHORT` tokens
+LENGTHS = {"cuda": (256, 1024, 4096, 8192), "cpu": (64, 256, 512)}         # of `FEW` answers
+SHORT = {"cuda": 256, "cpu": 64}
+FEW = {"cuda": 64, "cpu": 32}
+GROUP = 8                                                                   # answers to a prompt
+PATIENCE = 4.0                                                              # seconds after which a point is not repeated
+Point = dict[str, Any]
+
+
+def points(device: str) -> Iterator[tuple[str, int, int]]:
+    """(over what, answers, tokens) of each point."""
+    yield from (("batch", answers, SHORT[device]) for answers in BATCHES[device])
+    yield from (("length", FEW[device], tokens) for tokens in LENGTHS[device])
+
+
+def measure(device: str) -> list[Point]:
+    """All points, written to results/ as they come. A point that does not fit into the memory says so and has no numbers."""
+    made: list[Point] = []
+    name = torch.cuda.get_device_name() if device == "cuda" else str(machine.describe()).splitlines()[0].removeprefix("CPU").strip()
+    for model in MODELS[device]:
+        for over, answers, tokens in points(device):
+            point = {"over": over, "model": model, "answers": answers, "tokens": tokens, "machine": name}
+            try:
+                point |= _point(model, device, answers, tokens)
+            except torch.OutOfMemoryError as error:
+                point["error"] = str(error).splitlines()[0]
+            gc.collect()
+            if device == "cuda":
+                torch.cuda.empty_cache()
+            made.append(point)
+            print(json.dumps(point), flush=True)
+            (RESULTS / f"growth-{device}.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    return made
+
+
+def _point(model: str, device: str, answers: int, tokens: int) -> Point:
+    """Tokens/s of the rollout, seconds of the learning and of the whole step, and the most memory held."""
+    policy = workload.load(model, device, endless=True)
+    policy.model.config.max_position_embeddings = 16_384          # rotary angles know no limit; the miniature was made for 1,024
+    recipe = grpo.GRPORecipe(prompts_per_step=answers // GROUP, samples_per_prompt=GROUP, max_new_tokens=tokens, learning_rate=1e-6,
+                             tokens_per_micro_batch=16_384 if device == "cuda" else 4096,
+                             precision="bfloat16" if device == "cuda" else "float32")
+    sampler = TorchSampler(policy, dtype=getattr(torch, recipe.precision))
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-6, fused=True)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    sampling, learning = [], []
+    for repetition in range(4):
+        started = time.perf_counter()
+        rollouts = sampler.sample(workload.prompts(answers // GROUP), GROUP, SamplingSettings(tokens), seed=repetition)
+        sampled = time.perf_counter()
+        _learn(policy, optimizer, rollouts, recipe, repetition)
+        sampling.append(sampled - started)
+        learning.append(time.perf_counter() - sampled)
+        if sampling[-1] + learning[-1] > PATIENCE and (tokens >= 1024 or repetition):
+            break
+    if len(sampling) > 1:                                         # the first one warms up; of long answers, little of it is that
+        sampling, learning = sampling[1:], learning[1:]
+    held = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else machine.peak_memory_gb()
+    return {"rollout": round(answers * tokens / statistics.median(sampling)), "learn": round(statistics.median(learning), 4),
+            "step": round(statistics.median(map(sum, zip(sampling, learning, strict=True))), 4), "repetitions": len(sampling),
+            "peak_gb": round(held, 2)}
+
+
+def _learn(policy: Policy, optimizer: torch.optim.Optimizer, rollouts: list, recipe: grpo.GRPORecipe, step: int) -> None:
+    earned = rewards.Rewards(workload.coin([rollout.text + str(i) for i, rollout in enumerate(rollouts)]), {})
+    grpo.improve(policy, optimizer, rollouts, grpo.compare(earned, recipe), recipe, step=step, seed=0)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# The picture
+
+def draw(made: list[Point], file: Path) -> None:
+    """Two rows, writing and learning, over the number of answers and over their length; a line for each model."""
+    made = [point for point in made if "error" not in point]
+    models = list(dict.fromkeys(point["model"] for point in made))
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    figure.suptitle(_finding(made, models), fontsize=16, fontweight="bold", color=board.INK, x=0.01, ha="left")
+    panels = figure.subplots(2, 2, sharey="row")
+    rows: tuple[tuple[str, Callable[[Point], float]], ...] = (
+        ("writing, tokens/s", lambda point: point["rollout"]), ("one GRPO step, seconds", lambda point: point["step"]))
+    for (ylabel, value), row in zip(rows, panels, strict=True):
+        for axes, over, x in zip(row, ("batch", "length"), ("answers", "tokens"), strict=True):
+            here = [point for point in made if point["over"] == over]
+            for model, colour, mark in zip(models, (board.BLUE, board.GREEN, board.PURPLE, board.ORANGE), "osD^", strict=False):
+                line = [point for point in here if point["model"] == model]
+                axes.plot([point[x] for point in line], [value(point) for point in line], color=colour, marker=mark, linewidth=2.2,
+                          markersize=7, label=NAMES[model])
+            other, unit = ("tokens", "tokens each") if x == "answers" else ("answers", "answers")
+            axes.set(xscale="log", yscale="log", xlabel=f"{'answers' if x == 'answers' else 'tokens of an answer'} "
+                                                        f"({here[0][other]} {unit})")
+            ticks = sorted({point[x] for point in here})
+            axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            axes.minorticks_off()
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+            axes.tick_params(labelsize=11)
+            axes.xaxis.label.set_size(12)
+            axes.grid(color=board.GRID)
+            axes.spines[["top", "right"]].set_visible(False)
+        row[0].set_ylabel(ylabel, fontsize=13)
+    panels[0][0].legend(fontsize=12, frameon=False, ncols=2, loc="best")
+    file.write_bytes(board.png(figure))
+
+
+def _finding(made: list[Point], models: list[str]) -> str:
+    line = {point["answers"]: point["rollout"] for point in made if point["over"] == "batch" and point["model"] == models[0]}
+    fewest, most = min(line), max(line)
+    return (f"{made[0]['machine']}: {most // fewest} times as many answers, {line[most] / line[fewest]:.0f} times the tokens/s "
+            f"({NAMES[models[0]]} parameters)")
+
+
+def main() -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    draw(measure(device), RESULTS / f"growth-{device}.png")
