@@ -35,7 +35,7 @@ PROFILES = {
                      dict(steps=3, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=96, evaluate_every=2),
                      held_out_samples=2, evaluation_samples=4, evaluation_problems=30),
     "cpu": Profile("cpu", "the miniature, trained for real on two cores", "cpu", "base-3m",
-                   dict(steps=28, prompts_per_step=24, max_new_tokens=160, evaluate_every=7), held_out_samples=2),
+                   dict(steps=24, prompts_per_step=24, max_new_tokens=160, evaluate_every=8), held_out_samples=2),
     "gpu": Profile("gpu", "the miniature, trained longer on one GPU", "cuda", "base-3m",
                    dict(steps=200, prompts_per_step=64, learning_rate=2e-4, evaluate_every=20, tokens_per_micro_batch=65_536,
                         precision="bfloat16")),
