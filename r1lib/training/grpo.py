@@ -49,7 +49,7 @@ class GRPORecipe:
     prompts_per_step: int = 32          # paper: 32 questions an update, 512 in a rollout batch of 16 updates; fewer where two cores wait
     samples_per_prompt: int = 16        # paper: 16; the group that an answer is compared with
     updates_per_rollout: int = 1        # paper: 16 random minibatches of a rollout batch; 1 keeps updates on-policy, as small models may
-    max_new_tokens: int = 256           # paper: 32,768, later 65,536; the miniature's answers take about 70, few more than 160
+    max_new_tokens: int = 256           # paper: 32,768, later 65,536; the miniature's answers take about 70, long searches more
     temperature: float = 1.0            # paper: 1
     learning_rate: float = 3e-4         # paper: 3e-6; a model 200,000 times smaller bears steps 100 times larger, and has 40 of them
     warmup_steps: int = 5               # paper: not said; Adam's first steps have little to go by
