@@ -11,7 +11,7 @@ FLOORS = (
     {"__init__", "errors", "machine", "paper", "paths", "profiles", "seeds", "text"},
     {"tasks", "rewards"},
     {"policy", "sampling"},
-    {"training", "search"},
+    {"training", "search", "curation"},
     {"evaluation", "ledger", "report", "stages"},
     {"__main__"},
 )

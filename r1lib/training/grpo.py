@@ -8,42 +8,50 @@ Into `folder` go metrics.jsonl (see `metrics` for what a row means), rollouts.js
 """
 
 import asyncio
-import contextlib
 import copy
 import dataclasses
 import math
-import signal
 import statistics
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from r1lib import text
 from r1lib.errors import R1Error
-from r1lib.machine import peak_memory_gb
 from r1lib.policy import Policy
 from r1lib.rewards import Rewards
 from r1lib.sampling import Rollout, Sampler, SamplingSettings
 from r1lib.seeds import derive, rng
 from r1lib.tasks import Problem
-from r1lib.training import checkpoint, objective
+from r1lib.training import objective
 from r1lib.training.forward import group_log_probabilities
 from r1lib.training.metrics import MetricsLog, Row, completion_metrics, hacking_alarm, reading_metrics, reward_metrics
+from r1lib.training.run import (
+    Clock,
+    History,
+    Recipe,
+    Run,
+    matrix_products_in,
+    micro_batches,
+    require_finite,
+    sums_in_one_order,
+    uninterrupted,
+)
 
 
 @dataclass(frozen=True)
-class GRPORecipe:
+class GRPORecipe(Recipe):
     """How R1-Zero is trained. Behind each setting: the paper's value, and why a miniature departs from it (Nature Methods; v2 section 2.1).
 
     A step is one batch of rollouts and what is learnt from it.
     """
+
+    TITLE: ClassVar[str] = "GRPO recipe"
 
     steps: int = 40                     # paper: 10,400 updates; the miniature is near its ceiling within a hundred
     prompts_per_step: int = 32          # paper: 32 questions an update, 512 in a rollout batch of 16 updates; fewer where two cores wait
@@ -69,50 +77,22 @@ class GRPORecipe:
     precision: Literal["float32", "bfloat16"] = "float32"       # paper: not said; bfloat16 for a GPU's matrix products
 
     def __post_init__(self) -> None:
-        least = dict(steps=1, prompts_per_step=1, samples_per_prompt=2, updates_per_rollout=1, max_new_tokens=1, warmup_steps=0,
-                     reference_refresh=1, evaluate_every=1, rollouts_kept_per_step=0, checkpoint_every=1, tokens_per_micro_batch=1)
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if type(value) is not int or value < bound:
-                raise R1Error(f"GRPO recipe: {name}={value!r}, but it must be a whole number of at least {bound}.")
-        for name in ("temperature", "learning_rate", "max_grad_norm", "weight_decay", "epsilon_low", "epsilon_high", "beta"):
-            value, positive = getattr(self, name), name in ("temperature", "learning_rate", "max_grad_norm")
-            if type(value) not in (int, float) or not math.isfinite(value) or value < 0 or (positive and value == 0):
-                raise R1Error(f"GRPO recipe: {name}={value!r}, but it must be a number {'above' if positive else 'of at least'} 0.")
-        for name, choices in (("aggregation", ("sequence", "token", "constant")), ("advantage_scale", ("group", "none")),
-                              ("precision", ("float32", "bfloat16"))):
-            if getattr(self, name) not in choices:
-                raise R1Error(f"GRPO recipe: {name}={getattr(self, name)!r}, but it must be one of {', '.join(choices)}.")
-        pair = self.betas if isinstance(self.betas, tuple) else ()
-        if len(pair) != 2 or not all(type(beta) in (int, float) and 0 <= beta < 1 for beta in pair):
-            raise R1Error(f"GRPO recipe: betas={self.betas!r}, but they must be two numbers from 0 to below 1.")
+        self.check(whole=dict(steps=1, prompts_per_step=1, samples_per_prompt=2, updates_per_rollout=1, max_new_tokens=1, warmup_steps=0,
+                              reference_refresh=1, evaluate_every=1, rollouts_kept_per_step=0, checkpoint_every=1,
+                              tokens_per_micro_batch=1),
+                   above_zero=("temperature", "learning_rate", "max_grad_norm"),
+                   not_below_zero=("weight_decay", "epsilon_low", "epsilon_high", "beta"),
+                   one_of={"aggregation": ("sequence", "token", "constant"), "advantage_scale": ("group", "none"),
+                           "precision": ("float32", "bfloat16")})
         if self.prompts_per_step % self.updates_per_rollout:
             raise R1Error(f"GRPO recipe: updates_per_rollout={self.updates_per_rollout}, but it must divide "
                           f"prompts_per_step={self.prompts_per_step}.")
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> "GRPORecipe":
-        """A recipe from a profile's or a notebook's settings; a misspelt one is an `R1Error` and not a default."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in settings:
-            if name not in known:
-                raise R1Error(f"GRPO recipe: there is no setting {name!r}. Known are {', '.join(known)}.")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
 
 
 class ProblemSource(Protocol):
     """Where questions come from: a pure function of the step, so that a run that goes on asks what it would have asked."""
 
     def batch(self, step: int, n: int) -> list[Problem]: ...
-
-
-@dataclass(frozen=True)
-class History:
-    """What a run leaves: its rows (those before a resume too), and whether and why it stopped before its last step."""
-
-    rows: list[Row]
-    interrupted: bool = False
-    reason: str | None = None
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
@@ -136,7 +116,7 @@ def train(policy: Policy, *, sampler: Sampler, problems: ProblemSource, reward: 
                 return run.stop("a STOP file")
             run.refresh_reference()
             held_out = evaluate(step) if evaluate and step % recipe.evaluate_every == 0 else {}
-            clock = _Clock()
+            clock = Clock()
 
             # 1. answer: the policy as it is now gives a group of answers to each question
             batch = problems.batch(step, recipe.prompts_per_step)
@@ -146,7 +126,7 @@ def train(policy: Policy, *, sampler: Sampler, problems: ProblemSource, reward: 
             clock.lap("time/sample")
 
             # 2. judge: rules say what each answer is worth, no model does
-            rewards = judge(reward, asked, rollouts)
+            rewards = judge(reward, asked, rollouts, prompt)
             clock.lap("time/reward")
 
             # 3. compare within each group: an answer is as good as it is better than its siblings
@@ -155,7 +135,7 @@ def train(policy: Policy, *, sampler: Sampler, problems: ProblemSource, reward: 
             if step == 0:
                 require_signal(rollouts, rewards, recipe, run.folder)
 
-            with _uninterrupted():      # weights half updated, or updated and not written down, would belong to no step
+            with uninterrupted():      # weights half updated, or updated and not written down, would belong to no step
                 # 4. learn: what was better than its siblings becomes likelier
                 update = improve(policy, run.optimizer, rollouts, advantages, recipe, step=step, seed=seed, reference=run.reference)
                 clock.lap("time/learn")
@@ -172,12 +152,14 @@ def train(policy: Policy, *, sampler: Sampler, problems: ProblemSource, reward: 
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # Judge, compare, learn
 
-def judge(reward: Callable[[list[str], dict[str, list]], Rewards], asked: Sequence[Problem], rollouts: Sequence[Rollout]) -> Rewards:
-    """What each answer is worth. asked: the problem of each rollout.
+def judge(reward: Callable[[list[str], dict[str, list]], Rewards], asked: Sequence[Problem], rollouts: Sequence[Rollout],
+          prompt: Callable[[str], str] = text.zero_prompt) -> Rewards:
+    """What each answer is worth. asked: the problem of each rollout; prompt: how its question was put, for rewards that read it.
 
     `R1Error` for a reward that is not a finite number, which would make the whole batch's update one.
     """
-    columns = [{**problem.columns(), "completion_ids": rollout.ids} for problem, rollout in zip(asked, rollouts, strict=True)]
+    columns = [{**problem.columns(), "prompts": prompt(problem.question), "completion_ids": rollout.ids}
+               for problem, rollout in zip(asked, rollouts, strict=True)]
     rewards = reward([rollout.text for rollout in rollouts], {name: [row[name] for row in columns] for name in columns[0]})
     if len(rewards.total) != len(rollouts):
         raise R1Error(f"the reward gave {len(rewards.total)} values for {len(rollouts)} answers: it must give one each.")
@@ -228,13 +210,10 @@ def improve(policy: Policy, optimizer: torch.optim.Optimizer, rollouts: Sequence
     for start in range(0, questions, share):
         chosen = [question * samples + sample for question in order[start:start + share] for sample in range(samples)]
         optimizer.zero_grad(set_to_none=True)
-        with _sums_in_one_order(policy.model), _matrix_products_in(recipe.precision, policy.model.device.type):
+        with sums_in_one_order(policy.model), matrix_products_in(recipe.precision, policy.model.device.type):
             loss, parts = _gradient(policy, [rollouts[i] for i in chosen], advantages.flatten()[chosen], recipe, reference)
         norm = float(nn.utils.clip_grad_norm_(policy.model.parameters(), recipe.max_grad_norm))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            optimizer.zero_grad(set_to_none=True)
-            raise R1Error(f"step {step}: the loss is {loss} and its gradient's norm {norm}. This update was not applied, and the last "
-                          f"checkpoint stays. Start again in another folder with a learning_rate below {recipe.learning_rate:g}.")
+        require_finite(step, loss, norm, recipe.learning_rate, optimizer)
         optimizer.step()                # weights without a gradient, as after a batch with nothing to learn, stay where they are
         losses.append(loss)
         norms.append(norm)
@@ -285,61 +264,23 @@ def _per_token(parts: Sequence[dict[str, Tensor]], name: str) -> float:
     return float(sum(part[name] for part in parts)) / max(float(sum(part["tokens"] for part in parts)), 1.0)
 
 
-def micro_batches(rollouts: Sequence[Rollout], tokens: int) -> Iterator[list[int]]:
-    """Rows for one forward and backward pass each: in order, so that groups stay together; at most so many tokens, at least one row.
-
-    A prompt counts once for the answers of its group that come together, as the training forward reads it once.
-    """
-    rows: list[int] = []
-    prompts: set[int] = set()
-    used = 0
-    for row, rollout in enumerate(rollouts):
-        prompt = 0 if rollout.prompt_index in prompts else len(rollout.prompt_ids)
-        if rows and used + prompt + len(rollout.ids) > tokens:
-            yield rows
-            rows, prompts, used, prompt = [], set(), 0, len(rollout.prompt_ids)
-        rows.append(row)
-        prompts.add(rollout.prompt_index)
-        used += prompt + len(rollout.ids)
-    if rows:
-        yield rows
-
-
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # What a run carries from step to step
 
-class _Run:
-    """The optimizer, the reference, and the files of a run, which it opens anew or where it stopped."""
+class _Run(Run):
+    """A run with its reference and the answers it keeps."""
 
     def __init__(self, policy: Policy, recipe: GRPORecipe, folder: Path, seed: int, watchers: Sequence[Callable[[Row], None]]) -> None:
-        self.policy, self.recipe, self.folder, self.seed, self.watchers = policy, recipe, folder, seed, watchers
-        self.optimizer = torch.optim.AdamW(policy.model.parameters(), lr=recipe.learning_rate, betas=recipe.betas,
-                                           weight_decay=recipe.weight_decay, fused=True)
-        self.reference = copy.deepcopy(policy.model).requires_grad_(False) if recipe.beta else None
-        self.settings = {"seed": seed, **dataclasses.asdict(recipe)}
-        self.log, self.kept = MetricsLog(folder / "metrics.jsonl"), MetricsLog(folder / "rollouts.jsonl")
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.log.path.exists() and not (folder / "state").exists():
-            raise R1Error(f"{self.log.path}: these are the metrics of a run, but there is no {folder / 'state'} to go on from. "
-                          "Use another folder, or move the file away to start over.")
+        self.seed, self.kept = seed, MetricsLog(folder / "rollouts.jsonl")
         # Longer training, or checkpoints at other steps, goes through the same steps.
-        found = checkpoint.restore(folder, settings=self.settings, may_differ=frozenset({"steps", "checkpoint_every"}), model=policy.model,
-                                   optimizer=self.optimizer, reference=self.reference)
-        self.step, notes = found or (0, {"num_tokens": 0})
-        if self.step > recipe.steps:
-            raise R1Error(f"{folder}: holds a run of {self.step} steps, more than steps={recipe.steps}. Use another folder, or more steps.")
-        self.tokens = notes["num_tokens"]
-        last = self.step if self.step == recipe.steps else self.step - 1        # a finished run keeps its last evaluation
-        self.log.truncate_after(last)
-        self.kept.truncate_after(last)
-        self.rows = self.log.rows()
-        if found is None:
-            self.save()
+        super().__init__(policy.model, recipe, folder, steps=recipe.steps, settings={"seed": seed, **dataclasses.asdict(recipe)},
+                         may_differ=frozenset({"steps", "checkpoint_every"}), watchers=watchers, logs=[self.kept.path.name],
+                         reference=copy.deepcopy(policy.model).requires_grad_(False) if recipe.beta else None)
 
     def refresh_reference(self) -> None:
         """Every `reference_refresh` steps the latest policy becomes the reference: an old one would only hold it back (v2 A.3)."""
         if self.reference is not None and self.step and self.step % self.recipe.reference_refresh == 0:
-            self.reference.load_state_dict(self.policy.model.state_dict())
+            self.reference.load_state_dict(self.model.state_dict())
 
     def keep(self, asked: Sequence[Problem], rollouts: Sequence[Rollout], rewards: Rewards, advantages: Tensor) -> None:
         """Write some answers down for reading: of groups drawn anew at each step, the best, the worst, and two others."""
@@ -364,86 +305,7 @@ class _Run:
         """End the step: one row of metrics, an alarm if there is cause for one, and a checkpoint when it is time."""
         self.tokens += sum(len(rollout.prompt_ids) + len(rollout.ids) for rollout in rollouts)
         row = {"step": self.step, **reward_metrics(_groups(rewards, self.recipe), rewards.parts), **completion_metrics(rollouts),
-               **reading_metrics(asked, rollouts), **measured, "num_tokens": self.tokens, "memory/peak_gb": self._peak_gb()}
+               **reading_metrics(asked, rollouts), **measured, "num_tokens": self.tokens, "memory/peak_gb": self.peak_gb()}
         if alarm := hacking_alarm([*self.rows, row]):
             row["alarm"] = alarm
-        self.step += 1
-        self.write(row)
-        if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
-            self.save()
-
-    def write(self, row: Row) -> None:
-        self.log.append(row)
-        self.rows.append(row)
-        for watcher in self.watchers:
-            watcher(row)
-
-    def is_evaluated(self) -> bool:
-        return bool(self.rows) and self.rows[-1]["step"] == self.recipe.steps
-
-    def asked_to_stop(self) -> bool:
-        return (self.folder / "STOP").exists()
-
-    def stop(self, cause: str) -> History:
-        """Save, and say how it ended. The STOP file has done its work and goes, so that the next call goes on."""
-        self.save()
-        (self.folder / "STOP").unlink(missing_ok=True)
-        return History(self.rows, interrupted=True, reason=f"stopped by {cause} after {self.step} of {self.recipe.steps} steps")
-
-    def save(self) -> None:
-        checkpoint.save(self.folder, step=self.step, settings=self.settings, notes={"num_tokens": self.tokens}, model=self.policy.model,
-                        optimizer=self.optimizer, reference=self.reference)
-
-    def _peak_gb(self) -> float:
-        """The most memory held so far, of the device that the policy lies on."""
-        device = self.policy.model.device
-        return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else peak_memory_gb()
-
-
-class _Clock:
-    """Seconds from lap to lap."""
-
-    def __init__(self) -> None:
-        self._laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self._laps[name] = now - self._last
-        self._last = now
-
-    def times(self) -> dict[str, float]:
-        return self._laps | {"step_time": sum(self._laps.values())}
-
-
-@contextlib.contextmanager
-def _sums_in_one_order(model: nn.Module) -> Iterator[None]:
-    """On a CPU, add gradients up in one order: racing threads change the last bits, and a resumed run would leave its path."""
-    before = torch.are_deterministic_algorithms_enabled()
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    torch.use_deterministic_algorithms(before or on_cpu)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-
-
-def _matrix_products_in(precision: str, device: str) -> contextlib.AbstractContextManager:
-    """Weights, sums and the optimizer stay in float32 whatever the products are computed in."""
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let an interrupt wait until the block has ended. Python delivers it to the main thread only: elsewhere there is nothing to do."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    waiting = []
-    before = signal.signal(signal.SIGINT, lambda *_: waiting.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
-        raise KeyboardInterrupt
+        self.end_step(row)
