@@ -18,8 +18,7 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks import workload
-from r1lib import machine, rewards
-from r1lib.policy import Policy
+from r1lib import machine
 from r1lib.report import board
 from r1lib.sampling import SamplingSettings
 from r1lib.sampling.torch import TorchSampler
@@ -79,7 +78,7 @@ def _point(model: str, device: str, answers: int, tokens: int) -> Point:
         started = time.perf_counter()
         rollouts = sampler.sample(workload.prompts(answers // GROUP), GROUP, SamplingSettings(tokens), seed=repetition)
         sampled = time.perf_counter()
-        _learn(policy, optimizer, rollouts, recipe, repetition)
+        workload.learn(policy, optimizer, rollouts, recipe, repetition)           # reads its numbers back, so all of it is timed
         sampling.append(sampled - started)
         learning.append(time.perf_counter() - sampled)
         if sampling[-1] + learning[-1] > PATIENCE and (tokens >= 1024 or repetition):
@@ -90,13 +89,6 @@ def _point(model: str, device: str, answers: int, tokens: int) -> Point:
     return {"rollout": round(answers * tokens / statistics.median(sampling)), "learn": round(statistics.median(learning), 4),
             "step": round(statistics.median(map(sum, zip(sampling, learning, strict=True))), 4), "repetitions": len(sampling),
             "peak_gb": round(held, 2)}
-
-
-def _learn(policy: Policy, optimizer: torch.optim.Optimizer, rollouts: list, recipe: grpo.GRPORecipe, step: int) -> None:
-    earned = rewards.Rewards(workload.coin([rollout.text + str(i) for i, rollout in enumerate(rollouts)]), {})
-    grpo.improve(policy, optimizer, rollouts, grpo.compare(earned, recipe), recipe, step=step, seed=0)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------

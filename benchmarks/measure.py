@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from benchmarks import workload
-from r1lib import rewards
 from r1lib.machine import peak_memory_gb
 from r1lib.sampling import SamplingSettings
 from r1lib.sampling.torch import TorchSampler
@@ -101,8 +100,7 @@ def step_ours(job: argparse.Namespace) -> Result:
         started = time.perf_counter()
         rollouts = sampler.sample(asked, job.samples, settings, seed=repetition)
         sampled = time.perf_counter()
-        earned = rewards.Rewards(workload.coin([rollout.text + str(i) for i, rollout in enumerate(rollouts)]), {})
-        grpo.improve(policy, optimizer, rollouts, grpo.compare(earned, recipe), recipe, step=repetition, seed=0)
+        workload.learn(policy, optimizer, rollouts, recipe, repetition)
         parts.append((sampled - started, time.perf_counter() - sampled))
         drawn.append(sum(len(rollout.ids) for rollout in rollouts))
 

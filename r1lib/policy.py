@@ -43,7 +43,7 @@ class Policy:
         """
         name, local = str(folder), None
         if not (hub and "/" in name and not Path(name).exists()):
-            local = _whole(Path(folder))
+            local = whole_folder(Path(folder))
             name = str(local)
         safely = dict(trust_remote_code=False, local_files_only=local is not None)
         try:
@@ -51,16 +51,11 @@ class Policy:
             model, found = AutoModelForCausalLM.from_pretrained(
                 name, dtype=dtype, use_safetensors=True, output_loading_info=True, **safely)
         except Exception as error:       # what these raise for a folder that is no model is of any type, `Exception` itself included
-            raise R1Error(f"{folder}: cannot be read as a language model ({_first_line(error)}).") from error
+            raise R1Error(f"{folder}: cannot be read as a language model ({first_line(error)}).") from error
         if found["missing_keys"]:        # transformers would go on with random weights in their place
             missing = sorted(found["missing_keys"])
             raise R1Error(f"{folder}: the weights lack {len(missing)} tensors of the model ({missing[0]} ...). Copy or train it again.")
-        try:
-            model = model.to(device)
-        except (AssertionError, RuntimeError) as error:      # torch's ways of saying that there is no such device here
-            raise R1Error(f"device {str(device)!r} cannot be used here ({_first_line(error)}). "
-                          "Choose cpu, or run on a machine that has it.") from error
-        return cls(model.eval(), tokenizer, local)
+        return cls(on_device(model, device).eval(), tokenizer, local)
 
     def save(self, folder: str | Path) -> None:
         """Write the policy as a plain Hugging Face folder, all or nothing.
@@ -156,11 +151,21 @@ def _aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
-def _first_line(error: Exception) -> str:
+def on_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
+    """The model on this device; an `R1Error` when there is no such device here."""
+    try:
+        return model.to(device)
+    except (AssertionError, RuntimeError) as error:          # torch's ways of saying so
+        raise R1Error(f"device {str(device)!r} cannot be used here ({first_line(error)}). "
+                      "Choose cpu, or run on a machine that has it.") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, for a message of ours."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def _whole(folder: Path) -> Path:
+def whole_folder(folder: Path) -> Path:
     """The folder to read, once its parts are there and its weights are as long as they say; else an R1Error that names it."""
     if not folder.exists() and _aside(folder).exists():
         folder = _aside(folder)
@@ -178,7 +183,7 @@ def _whole(folder: Path) -> Path:
                 with safe_open(file, "pt"):          # reads the header and compares it with the file's length
                     pass
         except (OSError, ValueError, SafetensorError) as error:
-            raise R1Error(f"{file}: damaged or cut short ({_first_line(error)}). Copy or train the model again.") from error
+            raise R1Error(f"{file}: damaged or cut short ({first_line(error)}). Copy or train the model again.") from error
     return folder
 
 

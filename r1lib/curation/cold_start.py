@@ -85,13 +85,9 @@ def keep(problem: Problem, rollout_text: str) -> str | None:
 
 
 def _reason(problem: Problem, rollout_text: str, is_right: bool) -> str | None:
+    if reason := selection.unusable(problem, rollout_text, is_right):
+        return reason
     think = text.thinking(rollout_text)
-    if not is_right:
-        return "wrong"
-    if not text.parse(rollout_text).well_formed:
-        return "not well-formed"
-    if text.mixes_languages(think, problem.language):
-        return "mixed languages"
     if _repeats(think):
         return "repetition"
     return "too long" if len(think) > LONGEST else None

@@ -31,13 +31,9 @@ def keep(problem: Problem, rollout_text: str) -> str | None:
 
 
 def _reason(problem: Problem, rollout_text: str, is_right: bool) -> str | None:
+    if reason := selection.unusable(problem, rollout_text, is_right):
+        return reason
     think = text.thinking(rollout_text)
-    if not is_right:
-        return "wrong"
-    if not text.parse(rollout_text).well_formed:
-        return "not well-formed"
-    if text.mixes_languages(think, problem.language):
-        return "mixed languages"
     if any(len(line) > LONG_PARAGRAPH for line in think.split("\n")):
         return "long paragraph"
     return "code in the thinking" if _CODE.search(think) else None

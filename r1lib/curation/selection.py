@@ -74,6 +74,15 @@ def right(problems: Sequence[Problem], completions: Sequence[str]) -> list[bool]
             for problem, verdict, answer in zip(problems, verdicts, answers, strict=True)]
 
 
+def unusable(problem: Problem, sample: str, is_right: bool) -> str | None:
+    """Why a sample is of no use to any stage, or None: wrong, not well-formed, mixed languages; the first of these that applies."""
+    if not is_right:
+        return "wrong"
+    if not text.parse(sample).well_formed:
+        return "not well-formed"
+    return "mixed languages" if text.mixes_languages(text.thinking(sample), problem.language) else None
+
+
 def choose(problems: Sequence[Problem], rollouts: Sequence[Rollout], per_problem: int, *, stage: str,
            reason: Callable[[Problem, str, bool], str | None], made: Callable[[Problem, str], Example],
            spoiled: Callable[[Problem, str, Example], bool]) -> Selection:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from r1lib.errors import R1Error
-from r1lib.policy import Policy, _first_line, _whole
+from r1lib.policy import Policy, first_line, on_device, whole_folder
 from r1lib.training.metrics import Row
 from r1lib.training.run import EpochRecipe, History, fit
 
@@ -54,7 +54,7 @@ class RewardModel:
             with torch.random.fork_rng(devices=[]):             # weights drawn at random and overwritten below change no later draw
                 model = AutoModelForSequenceClassification.from_config(config)
         except ValueError as error:
-            raise R1Error(f"a {config.model_type} model cannot become a reward model ({_first_line(error)}): use another base.") from error
+            raise R1Error(f"a {config.model_type} model cannot become a reward model ({first_line(error)}): use another base.") from error
         model.to(device=policy.model.device, dtype=policy.model.dtype)
         model.base_model.load_state_dict(policy.model.base_model.state_dict())
         with torch.no_grad():
@@ -64,23 +64,18 @@ class RewardModel:
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> "RewardModel":
         """Read a reward model's folder. One that is missing, damaged, or a language model without a head is an `R1Error` that names it."""
-        whole = _whole(Path(folder))
+        whole = whole_folder(Path(folder))
         safely = dict(trust_remote_code=False, local_files_only=True)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(whole), **safely)
             model, found = AutoModelForSequenceClassification.from_pretrained(
                 str(whole), dtype=dtype, use_safetensors=True, output_loading_info=True, **safely)
         except Exception as error:       # what these raise for a folder that is no model is of any type, `Exception` itself included
-            raise R1Error(f"{folder}: cannot be read as a reward model ({_first_line(error)}).") from error
+            raise R1Error(f"{folder}: cannot be read as a reward model ({first_line(error)}).") from error
         if found["missing_keys"] or model.num_labels != 1:       # transformers would go on with random weights in their place
             missing = f"lacks {', '.join(sorted(found['missing_keys'])[:3])}" if found["missing_keys"] else f"has {model.num_labels} labels"
             raise R1Error(f"{folder}: is not a reward model, it {missing}. Make one of a language model by RewardModel.from_policy.")
-        try:
-            model = model.to(device)
-        except (AssertionError, RuntimeError) as error:          # torch's ways of saying that there is no such device here
-            raise R1Error(f"device {str(device)!r} cannot be used here ({_first_line(error)}). "
-                          "Choose cpu, or run on a machine that has it.") from error
-        return cls(model.eval(), tokenizer, whole)
+        return cls(on_device(model, device).eval(), tokenizer, whole)
 
     def save(self, folder: str | Path) -> None:
         """Write a plain Hugging Face folder, all or nothing, as `Policy.save`."""
