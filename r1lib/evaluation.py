@@ -20,6 +20,7 @@ import numpy as np
 
 from r1lib import rewards, text
 from r1lib.errors import R1Error
+from r1lib.rewards.accuracy import unboxed
 from r1lib.sampling import Sampler, SamplingSettings
 from r1lib.seeds import derive
 from r1lib.tasks import Problem
@@ -227,7 +228,7 @@ class Evaluation:
 
     def _consensus(self) -> np.ndarray:
         def vote(problem: Problem, group: Sequence[Completion]) -> float:
-            answers = [text.parse(c.text).answer for c in group]
+            answers = [unboxed(text.parse(c.text).answer or "") for c in group]
             return majority(answers, [c.accuracy == 1 for c in group], key=_VOTES_BY.get(problem.answer_type, canonical))
 
         return np.array([vote(problem, group) if judged else np.nan for problem, group, judged in self._groups()])

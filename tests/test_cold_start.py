@@ -10,6 +10,7 @@ from r1lib import rewards, seeds, tasks, text
 from r1lib.curation import selection
 from r1lib.curation.cold_start import FIRST_PERSON, first_person, keep, numbers, rewrite, select
 from r1lib.errors import R1Error
+from r1lib.rewards import accuracy
 from r1lib.sampling import Rollout
 from r1lib.tasks import KINDS, LEVELS, Problem, Voice
 from r1lib.tasks.corpus import tagged
@@ -68,7 +69,7 @@ def test_an_answer_ends_in_its_boxed_result_and_the_rules_take_it(kind):
         for problem, completion in written(kind, language, 1):
             summary = text.parse(rewrite(problem, completion).completion).answer
             assert summary.endswith("}") and summary.count("\\boxed{") == 1
-            bare = selection.unboxed(summary)
+            bare = accuracy.unboxed(summary)
             assert rewards.accuracy_reward([tagged("-", bare)], [problem.gold], [problem.answer_type]) == [1.0]
             assert not text.mixes_languages(bare, language) or problem.domain == "logic"
             said = summary.split("\\boxed")[0]
@@ -152,7 +153,7 @@ def test_summaries_tell_what_the_thinking_shows():
     ("\\boxed{7} or 8", "\\boxed{7} or 8"), ("\\boxed{7}\\boxed{8}", "\\boxed{7}\\boxed{8}"), ("\\boxed{7", "\\boxed{7"), ("", ""),
 ])
 def test_the_result_in_a_summary(answer, result):
-    assert selection.unboxed(answer) == result
+    assert accuracy.unboxed(answer) == result
 
 
 # Why samples are dropped

@@ -102,6 +102,14 @@ def test_majority(answers: list[str | None], accuracy: list[int], value: float) 
     assert majority(answers, accuracy) == pytest.approx(value)
 
 
+def test_summaries_vote_with_the_result_in_their_box() -> None:
+    answers = ["I computed. The result is \\boxed{7}", "I checked it. It is \\boxed{7}.", "8", "8"]
+    measured = evaluate(Script({"3 + 4": [answered(answer) for answer in [*answers, "7"]]}), [problem()], samples=5, settings=SETTINGS,
+                        seed=0)
+    assert [c.accuracy for c in measured.completions] == [1, 1, 0, 0, 1]
+    assert measured.summary()["cons@k"]["value"] == 1.0
+
+
 def test_majority_takes_a_key() -> None:
     answers, accuracy = ["12 and 5", "5, 12", "6 and 10", "6 and 10"], [1, 1, 0, 0]
     assert majority(answers, accuracy) == 0.0

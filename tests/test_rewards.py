@@ -286,6 +286,16 @@ def test_only_the_one_answer_behind_the_thinking_is_paid(completion: str, paid: 
     assert rewards.accuracy_reward([completion], ["7"]) == [paid]
 
 
+@pytest.mark.parametrize(("answer", "paid"), [
+    ("I computed it. The result is \\boxed{7}", 1.0), ("The result is \\boxed{7}.", 1.0), ("\\boxed{7}", 1.0), ("结果是\\boxed{7}。", 1.0),
+    ("The result is \\boxed{8}", 0.0),
+    ("\\boxed{7} or \\boxed{8}", 0.0),                        # several results are none
+    ("\\boxed{7} is wrong", 0.0),                              # the box does not end the answer
+    ("\\boxed{\\boxed{7}}", 0.0), ("\\boxed{7", 0.0), ("\\boxed{}", 0.0)])
+def test_a_summary_is_paid_for_the_box_that_it_ends_in(answer: str, paid: float) -> None:
+    assert rewards.accuracy_reward([f"<think>3+4</think><answer>{answer}</answer>"], solution=["7"], answer_type=["number"]) == [paid]
+
+
 def test_trls_trainer_takes_the_rewards_as_they_are(tmp_path: Path) -> None:
     """One step of TRL's own GRPO on a base model: it calls them with its keywords, and knows them by name, None included."""
     from datasets import Dataset

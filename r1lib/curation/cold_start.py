@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from r1lib import rewards, text
 from r1lib.curation import selection
 from r1lib.curation.endpoint import Endpoint
-from r1lib.curation.selection import Selection, unboxed
+from r1lib.curation.selection import Selection
 from r1lib.errors import R1Error
-from r1lib.rewards.accuracy import JUDGED_ELSEWHERE
+from r1lib.rewards.accuracy import JUDGED_ELSEWHERE, unboxed
 from r1lib.sampling import Rollout
 from r1lib.tasks import Language, Problem
 from r1lib.tasks.corpus import tagged

@@ -1,6 +1,5 @@
 """Which samples of a model become examples: the part that cold start and rejection sampling share."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +7,11 @@ from dataclasses import dataclass
 from r1lib import rewards, text
 from r1lib.curation import judges
 from r1lib.errors import R1Error
-from r1lib.rewards.accuracy import JUDGED_ELSEWHERE
 from r1lib.sampling import Rollout
 from r1lib.tasks import DOMAINS, Problem
-from r1lib.tasks.corpus import tagged
 from r1lib.training.sft import Example
 
 SPOILED, TWICE, NOT_NEEDED = "spoiled by the rewriting", "said before", "not needed"
-_BOX = re.compile(r"\\boxed\s*\{")
 
 
 @dataclass(frozen=True)
@@ -48,30 +44,14 @@ def domain_of(example: Example) -> str:
     return parts[1]
 
 
-def unboxed(answer: str) -> str:
-    """The result that a summary ends in, \\boxed{here}; an answer without a box at its end, or with several boxes, as it is."""
-    boxes = list(_BOX.finditer(answer))
-    if len(boxes) != 1:
-        return answer
-    depth, start = 1, boxes[0].end()
-    for position in range(start, len(answer)):
-        depth += (answer[position] == "{") - (answer[position] == "}")
-        if not depth:
-            return answer[start:position].strip() if answer[position + 1:].strip() in ("", ".", "。") else answer
-    return answer
-
-
 def right(problems: Sequence[Problem], completions: Sequence[str]) -> list[bool]:
     """Whether each completion solves the problem beside it: by rule, by tests, or by the oracle where there is neither."""
     if not problems:
         return []
     columns = [problem.columns() for problem in problems]
-    answers = [text.parse(completion).answer for completion in completions]
-    bare = [completion if answer is None or problem.answer_type in JUDGED_ELSEWHERE else tagged("-", unboxed(answer))
-            for problem, completion, answer in zip(problems, completions, answers, strict=True)]
-    verdicts = rewards.correctness(bare, **{name: [row[name] for row in columns] for name in columns[0]})
-    return [verdict == 1 if verdict is not None else judges.quality(problem, answer or "") >= judges.GOOD
-            for problem, verdict, answer in zip(problems, verdicts, answers, strict=True)]
+    verdicts = rewards.correctness(completions, **{name: [row[name] for row in columns] for name in columns[0]})
+    return [verdict == 1 if verdict is not None else judges.quality(problem, text.parse(completion).answer or "") >= judges.GOOD
+            for problem, verdict, completion in zip(problems, verdicts, completions, strict=True)]
 
 
 def unusable(problem: Problem, sample: str, is_right: bool) -> str | None:

@@ -17,6 +17,20 @@ _PAIR = re.compile(r"(-?[0-9]{1,9})\s*(?:and|,|，|、|和|与)\s*(-?[0-9]{1,9})
 _FACTORS = re.compile(r"([0-9]{1,9})\s*(?:\*|×|x|and|和)\s*([0-9]{1,9})\.?")
 _CHOICE = re.compile(r"\(?([A-Za-z])[).]?")
 _TARGET = re.compile(r"([0-9]{1,9}) from ([0-9]{1,6}(?: [0-9]{1,6})*) with ([-+*/](?: [-+*/])*)")
+_BOX = re.compile(r"\\boxed\s*\{")
+
+
+def unboxed(answer: str) -> str:
+    """The result that a summary ends in, \\boxed{here}; an answer without a box at its end, or with several boxes, as it is."""
+    boxes = list(_BOX.finditer(answer))
+    if len(boxes) != 1:
+        return answer
+    depth, start = 1, boxes[0].end()
+    for position in range(start, len(answer)):
+        depth += (answer[position] == "{") - (answer[position] == "}")
+        if not depth:
+            return answer[start:position].strip() if answer[position + 1:].strip() in ("", ".", "。") else answer
+    return answer
 
 
 def _number(text: str) -> Fraction | None:
@@ -69,7 +83,7 @@ JUDGED_ELSEWHERE = ("code", "text", "conduct")         # by tests, by a reward m
 
 
 def right(answer_type: str, *, gold: str, answer: str) -> bool | None:
-    """Whether `answer` is right, or None where no rule can tell (code, text, conduct).
+    """Whether `answer`, or the box that it ends in, is right, or None where no rule can tell (code, text, conduct).
 
     Never raises on an answer, only on a gold that is malformed and on a type that is not known.
     """
@@ -80,7 +94,7 @@ def right(answer_type: str, *, gold: str, answer: str) -> bool | None:
     pattern, rule = RULES[answer_type]
     if pattern and (not isinstance(gold, str) or not pattern.fullmatch(gold)):
         raise R1Error(f"gold answer {gold!r} is not of the type {answer_type!r}: mend the problem's row.")
-    return rule(gold, answer)
+    return rule(gold, unboxed(answer))
 
 
 def accuracy_reward(completions: Sequence[Completion], solution: Sequence[str], answer_type: Sequence[str] | None = None,
