@@ -19,10 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--profile", default="cpu", help="smoke, cpu or gpu (default: %(default)s)")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--base", help="a base model of data/ or a folder, instead of the profile's")
-    run.add_argument("--combine", default="sum", help="how rewards are put together: sum (the paper) or gated")
-    run.add_argument("--domains", nargs="+", help="domains or kinds of problems (default: math logic)")
     run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE",
-                     help="settings of the recipe, such as steps=100 learning_rate=1e-4")
+                     help="settings of the stage and its recipe, such as steps=100 combine=gated domains=math,logic; "
+                          "of a stage that it needs: zero.steps=40")
     run.add_argument("--folder", type=Path, help="instead of runs/<profile>/<stage>")
     run.set_defaults(do=_run)
 
@@ -77,28 +76,32 @@ def main(arguments: list[str] | None = None) -> int:
 # Each command imports what it needs, so that a mistyped one does not wait for torch.
 
 def _settings(pairs: list[str]) -> dict[str, object]:
-    """name=value pairs as numbers where they are numbers."""
+    """name=value pairs, as numbers where they are numbers and as lists where there are commas."""
     settings: dict[str, object] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise R1Error(f"--set {pair!r}: write NAME=VALUE, for example steps=100.")
-        for read in (int, float, str):
-            try:
-                settings[name] = read(value)
-                break
-            except ValueError:
-                continue
+        read = [_number_or_text(part) for part in value.split(",")]
+        settings[name] = read if "," in value else read[0]
     return settings
+
+
+def _number_or_text(value: str) -> int | float | str:
+    for read in (int, float):
+        try:
+            return read(value)
+        except ValueError:
+            continue
+    return value
 
 
 def _run(options: argparse.Namespace) -> int:
     from r1lib import stages
     from r1lib.training.metrics import Progress
 
-    done = stages.run(options.to, profile=options.profile, seed=options.seed, base=options.base, combine=options.combine,
-                      folder=options.folder, domains=options.domains or stages.ZERO_DOMAINS, settings=_settings(options.set),
-                      watchers=[Progress()])
+    done = stages.run(options.to, profile=options.profile, seed=options.seed, base=options.base, folder=options.folder,
+                      settings=_settings(options.set), watchers=[Progress()])
     print(f"{done.name}: {'finished' if done.finished else 'stopped; the same command goes on'}: {done.folder}")
     return 0 if done.finished else 130
 

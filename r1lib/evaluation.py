@@ -7,11 +7,12 @@ template, so that another grader, another interval or another question can be pu
 
 import dataclasses
 import json
+import math
 import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from r1lib import rewards, text
+from r1lib.curation import cold_start, judges
 from r1lib.errors import R1Error
 from r1lib.rewards.accuracy import unboxed
 from r1lib.sampling import Sampler, SamplingSettings
@@ -210,6 +212,39 @@ class Evaluation:
             "reflection": mean(c.reflection for c in self.completions),
             "language_mixing": mean(c.mixing for c in self.completions),
             "clipped": mean(not c.finished for c in self.completions),
+            "readable": mean(cold_start.readable(problem, c.text) for problem, c in self._answered()),
+            "language_consistency": mean(self._consistency()),
+            **self._by_oracle(),
+        }
+
+    def _answered(self) -> Iterator[tuple[Problem, Completion]]:
+        return zip((problem for problem in self.problems for _ in range(self.samples)), self.completions, strict=True)
+
+    def _consistency(self) -> list[float]:
+        """The language-consistency reward of each completion's thinking, tags or not; a thinking without words mixes nothing."""
+        thoughts = [f"<think>{text.thinking(c.text).strip() or '.'}</think><answer>-</answer>" for c in self.completions]
+        return rewards.language_consistency_reward(thoughts, language=[problem.language for problem, _ in self._answered()])
+
+    def _by_oracle(self) -> dict[str, np.ndarray]:
+        """What an oracle says of answers that no rule can judge: [problems], NaN for all other problems.
+
+        quality: 0 to 1. follows_instructions: the share that has the form asked for. safe: of answers to what should be refused.
+        refused: of answers to what should not.
+        """
+        def of(asked: Callable[[Problem], bool], mark: Callable[[Problem, str, str], float]) -> np.ndarray:
+            known = [asked(problem) for problem in self.problems]
+            values = [mark(problem, text.parse(c.text).answer or "", text.thinking(c.text)) if asked(problem) else math.nan
+                      for problem, c in self._answered()]
+            return np.where(known, np.array(values, dtype=float).reshape(len(self.problems), self.samples).mean(axis=1), np.nan)
+
+        return {
+            "quality": of(judges.knows, lambda problem, answer, _: judges.quality(problem, answer)),
+            "follows_instructions": of(lambda problem: judges.knows(problem) and problem.domain == "general",
+                                       lambda problem, answer, _: judges.follows_instructions(problem, answer)),
+            "safe": of(lambda problem: problem.gold == "refuse",
+                       lambda problem, answer, thinking: judges.safe(problem, answer, thinking=thinking)),
+            "refused": of(lambda problem: problem.answer_type == "conduct" and problem.gold != "refuse",
+                          lambda _, answer, __: judges.refuses(answer)),
         }
 
     def pass_at(self, k: int) -> Interval:
@@ -253,7 +288,8 @@ class Evaluation:
         """The few numbers that a training run logs beside its own, under the names of `metrics.jsonl`."""
         measures, levels = self.measures(), np.array([problem.level for problem in self.problems])
         names = {"eval_accuracy": "pass@1", "eval_format": "format", "eval_length": "mean_length", "eval_reflection": "reflection",
-                 "eval_language_mixing": "language_mixing", "eval_clipped": "clipped"}
+                 "eval_language_mixing": "language_mixing", "eval_language_consistency": "language_consistency",
+                 "eval_clipped": "clipped", "eval_quality": "quality", "eval_safe": "safe", "eval_refused": "refused"}
         row = {ours: measures[name] for ours, name in names.items()}
         row |= {f"eval_accuracy/level_{level}": measures["pass@1"][levels == level] for level in np.unique(levels)}
         return {name: float(np.nanmean(column)) for name, column in row.items() if not np.isnan(column).all()}
@@ -295,6 +331,13 @@ def load(path: str | Path) -> Evaluation:
     if len(completions) != len(problems) * evaluation.samples:
         raise R1Error(f"{path}: holds {len(completions)} completions, not {len(problems)} x {evaluation.samples}; evaluate again.")
     return evaluation
+
+
+def spread(problems: Sequence[Problem], count: int | None) -> list[Problem]:
+    """`count` problems spread over all of them, so that every kind and level stays in."""
+    if count is None or count >= len(problems):
+        return list(problems)
+    return [problems[i * len(problems) // count] for i in range(count)]
 
 
 def evaluate(sampler: Sampler, problems: Sequence[Problem], *, samples: int, settings: SamplingSettings, seed: int,

@@ -15,8 +15,10 @@ class Profile:
     """One way to run everything.
 
     base: what R1-Zero starts from: a folder of data/, a path, or a hub name.
-    zero: settings of R1-Zero's GRPO recipe (`training.grpo.GRPORecipe`), as far as they differ from its defaults.
-    held_out_samples: answers per problem when a run in training is measured; evaluation_samples: before and after.
+    settings: stage -> its settings and those of its recipe (`pipeline.STAGES`), as far as they differ from the defaults.
+    answer_tokens: how long an answer may be, where it has a summary behind the thinking.
+    held_out_samples: answers per problem when a run in training is measured; evaluation_samples: before and after R1-Zero;
+    table_samples: for the table of all stages on all fixed sets.
     evaluation_problems: how many problems of a fixed set are used, spread over all of it; None for all.
     """
 
@@ -24,21 +26,35 @@ class Profile:
     what_for: str
     device: str
     base: str
-    zero: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    answer_tokens: int = 192
     held_out_samples: int = 4
     evaluation_samples: int = 16
+    table_samples: int = 16
     evaluation_problems: int | None = None
 
 
+_FEW_STEPS = dict(steps=3, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=96, evaluate_every=2)
+_ON_A_GPU = dict(prompts_per_step=64, learning_rate=2e-4, evaluate_every=20, tokens_per_micro_batch=65_536, precision="bfloat16")
+
 PROFILES = {
-    "smoke": Profile("smoke", "a test that everything runs: nothing is learned", "cpu", "base-0.4m",
-                     dict(steps=3, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=96, evaluate_every=2),
-                     held_out_samples=2, evaluation_samples=4, evaluation_problems=30),
-    "cpu": Profile("cpu", "the miniature, trained for real on two cores", "cpu", "base-3m",
-                   dict(steps=24, prompts_per_step=24, max_new_tokens=160, evaluate_every=8), held_out_samples=2),
-    "gpu": Profile("gpu", "the miniature, trained longer on one GPU", "cuda", "base-3m",
-                   dict(steps=200, prompts_per_step=64, learning_rate=2e-4, evaluate_every=20, tokens_per_micro_batch=65_536,
-                        precision="bfloat16")),
+    "smoke": Profile(
+        "smoke", "a test that everything runs: nothing is learned", "cpu", "base-0.4m",
+        dict(zero=_FEW_STEPS, v3=dict(examples=64), dev1=dict(problems=48, samples=8), dev2=_FEW_STEPS, dev2_no_language=_FEW_STEPS,
+             dev3=dict(problems=48, samples=4), rm_helpful=dict(problems=24), rm_safe=dict(problems=24),
+             r1={**_FEW_STEPS, "preference_steps": 2}, r1_hacked=_FEW_STEPS),
+        answer_tokens=96, held_out_samples=2, evaluation_samples=4, table_samples=2, evaluation_problems=30),
+    "cpu": Profile(
+        "cpu", "the miniature, trained for real on two cores", "cpu", "base-3m",
+        dict(zero=dict(steps=24, prompts_per_step=24, max_new_tokens=160, evaluate_every=8),
+             dev2=dict(steps=16, prompts_per_step=24, max_new_tokens=192, evaluate_every=8),
+             dev2_no_language=dict(steps=16, prompts_per_step=24, max_new_tokens=192, evaluate_every=8),
+             r1=dict(steps=16, prompts_per_step=24, max_new_tokens=192, evaluate_every=8, temperature=0.7),
+             r1_hacked=dict(steps=40, prompts_per_step=16, max_new_tokens=192, evaluate_every=8, temperature=0.7)),
+        held_out_samples=2, table_samples=4),
+    "gpu": Profile(
+        "gpu", "the miniature, trained longer on one GPU", "cuda", "base-3m",
+        dict(zero=dict(steps=200, **_ON_A_GPU))),
 }
 
 

@@ -59,7 +59,10 @@ def test_rewriting_keeps_a_solution_right_in_one_language_and_in_the_first_perso
         assert example.source == f"cold start/{problem.domain}/{kind}"
         assert not text.mixes_languages(after.think, language), (before.think, after.think)
         assert numbers(after.think) == numbers(before.think)
-        assert own_words(language, after.think), (before.think, after.think)
+        if problem.domain in ("math", "logic"):
+            assert own_words(language, after.answer), after.answer                      # work has no person, the summary has one
+        elif problem.domain != "code":
+            assert own_words(language, after.think), (before.think, after.think)
         assert first_person(problem, after.think) == after.think, "rewriting twice changes something"
 
 
@@ -82,29 +85,28 @@ def test_programs_and_plain_text_have_no_box():
             assert text.parse(rewrite(problem, completion).completion).answer == text.parse(completion).answer
 
 
-def test_every_phrase_of_the_tasks_has_its_place():
+def test_every_phrase_in_the_first_person_has_its_place():
     assert {purpose: {language: len(phrases) for language, phrases in of.items()} for purpose, of in FIRST_PERSON.items()} \
-        == {purpose: {language: len(phrases) for language, phrases in of.items()} for purpose, of in PHRASES.items()}
+        == {purpose: {language: len(phrases) for language, phrases in PHRASES[purpose].items()} for purpose in FIRST_PERSON}
     for purpose, language in itertools.product(FIRST_PERSON, LANGUAGES):
         for ours, theirs in zip(FIRST_PERSON[purpose][language], PHRASES[purpose][language], strict=True):
             assert ("{x}" in ours) == ("{x}" in theirs)                                     # a number is never put in nor left out
 
 
 @pytest.mark.parametrize("language,line,told", [
-    ("en", "Then 12+7=19", "Then I compute 12+7=19"),
-    ("en", "12+7=19", "I compute 12+7=19"),
-    ("en", "再算12+7=19", "Then I compute 12+7=19"),
-    ("zh", "Then 12+7=19", "我再算12+7=19"),
-    ("en", "A: 12+7=19", "I compute A: 12+7=19"),
-    ("en", "Try 3*4=12, not 24, too small.", "I try 3*4=12, not 24, too small."),
-    ("en", "换成3*4=12，太小。", "But maybe I take 3*4=12, too small."),
-    ("zh", "Now try (3+4)*5: 7, 35. No.", "我试(3+4)*5: 7, 35，不对。"),
-    ("en", "Try 3*4=12. I take that.", "I try 3*4=12. I take that."),
+    ("en", "Then 12+7=19", "Then 12+7=19"),
+    ("en", "12+7=19", "12+7=19"),
+    ("en", "再算12+7=19", "Then 12+7=19"),
+    ("zh", "Then 12+7=19", "再算12+7=19"),
+    ("en", "A: 12+7=19", "A: 12+7=19"),
+    ("en", "Try 3*4=12, not 24, too small.", "Try 3*4=12, not 24, too small."),
+    ("en", "换成3*4=12，太小。", "But maybe 3*4=12, too small."),
+    ("zh", "Now try (3+4)*5: 7, 35. No.", "试(3+4)*5: 7, 35，不对。"),
+    ("en", "Try 3*4=12. It will do.", "Try 3*4=12. I think it will do."),
     ("en", "So it is 19.", "So I get 19."),
     ("en", "Wait, let me check.", "Wait, I check."),
-    ("en", "3*5=15, not 12.", "I compute 3*5=15, not 12."),
-    ("en", "Ann > Ben > Tom", "I order them: Ann > Ben > Tom"),
-    ("zh", "小安 > 小明, 小明 > 小红", "我看到：小安 > 小明, 小明 > 小红"),
+    ("en", "3*5=15, not 12.", "3*5=15, not 12."),
+    ("en", "Ann > Ben > Tom", "Ann > Ben > Tom"),
     ("zh", "算错了，是19。", "我算错了，是19。"),
     ("en", "So 3 + 4, that is B.", "I find 3 + 4, so I choose B."),
     ("zh", "所以小安，选B。", "我得到小安，所以我选B。"),
@@ -135,7 +137,7 @@ def test_a_long_line_takes_no_long_time():
 def test_code_stays_out_of_the_languages():
     problem = some("function", "zh", 5)
     told = first_person(problem, "让我想想。\nreturn sum(x)+3\n再检查一遍。 f([3, 4])=10\n算错了，是max(x)+3。")
-    assert told == "我想一想。\n我写\nreturn sum(x)+3\n我再检查一遍。 f([3, 4])=10\n我算错了，是`max(x)+3`。"
+    assert told == "我想一想。\nreturn sum(x)+3\n我再检查一遍。 f([3, 4])=10\n我算错了，是`max(x)+3`。"
     assert not text.mixes_languages(told, "zh")
 
 

@@ -24,14 +24,15 @@ STAGE = "cold start"
 LONGEST = 1500                     # characters of a thinking; the longest honest work of the miniature's tasks has a third of that
 MOST_REPEATED = 0.5                # of the n-grams; who checks by doing everything once more stays below
 _SAME_LINES = 3                    # in a row
+_WORDS_OF_A_SUMMARY = 3            # at least
 
 # What a phrase of `tasks.problem.PHRASES` becomes: the same purposes in the same order, so that a phrase has one place in both languages.
+# Purposes that are missing here are those around a calculation ("Then 12+7=19", "Try 3*4=12, too small."): mere work has no person, and a
+# model of this size that has to say it in other words than it has read computes worse.
 FIRST_PERSON: dict[str, dict[Language, list[str]]] = {
     "open": {"en": ["", "", "Okay, I begin.\n", "I think about it.\n", "I work step by step.\n"],
              "zh": ["", "", "好，我开始。\n", "我想一想。\n", "我一步一步算。\n"]},
     "sure": {"en": ["", "I know this one.", "I find it easy.", "I guess."], "zh": ["", "我知道。", "我觉得很简单。", "我猜一下。"]},
-    "first": {"en": ["First I compute ", "I compute ", "I start with "], "zh": ["我先算", "我算", "我首先算"]},
-    "then": {"en": ["Then I compute ", "Next I compute ", "I compute ", "I compute "], "zh": ["我再算", "然后我算", "我算", "我算"]},
     "so": {"en": ["So I get {x}.", "From that I get {x}.", "I have the result {x}."],
            "zh": ["所以我得到{x}。", "我得到{x}。", "我的结果是{x}。"]},
     "check": {"en": ["Wait, I check.", "I verify it.", "But I check again."], "zh": ["等等，我检查一下。", "我来检查。", "我再检查一遍。"]},
@@ -39,24 +40,16 @@ FIRST_PERSON: dict[str, dict[Language, list[str]]] = {
               "zh": ["我算对了。", "没错，我对了。", "我看是正确的。"]},
     "mistake": {"en": ["I made a mistake. It is {x}.", "I was wrong. It is {x}.", "Wait, no. I see that it is {x}."],
                 "zh": ["我算错了，是{x}。", "不对，我看是{x}。", "等等，我看应该是{x}。"]},
-    "try": {"en": ["I try ", "I try ", "Maybe I take "], "zh": ["我试", "我试", "也许我用"]},
-    "again": {"en": ["I try ", "Wait, I try ", "Now I try ", "But maybe I take "], "zh": ["我再试", "等等，我试", "我试", "我换成"]},
-    "not": {"en": [", not {x}.", ". No.", ", that is wrong."], "zh": ["，不是{x}。", "，不对。", "，不行。"]},
-    "small": {"en": [", too small.", ", not {x}, too small."], "zh": ["，太小。", "，不是{x}，太小。"]},
-    "large": {"en": [", too large.", ", not {x}, too large."], "zh": ["，太大。", "，不是{x}，太大。"]},
-    "yes": {"en": [". Yes.", ". That is it.", ", right."], "zh": ["。对了。", "，就是它。", "，对。"]},
     "settle": {"en": [". I take that.", ".", ". I think it will do."], "zh": ["。我就用它。", "。", "，我看差不多。"]},
     "give_up": {"en": ["I stop here."], "zh": ["我算了。"]},
 }
+_TOLD = {**PHRASES, **FIRST_PERSON}
 _LINES = ("open", "sure", "so", "check", "right", "mistake", "give_up")                 # phrases that are a line of their own
 _BEFORE, _BEHIND = ("first", "then", "try", "again"), ("not", "small", "large", "yes", "settle")         # and those around a calculation
 
 # Lines that the kinds of problems write themselves: what they look like -> what they become.
 _CLOSING = {"en": re.compile(r"So (?P<x>.+), that is (?P<letter>[A-Z])\."), "zh": re.compile("所以(?P<x>.+)，选(?P<letter>[A-Z])。")}
 _CLOSED = {"en": "I find {x}, so I choose {letter}.", "zh": "我得到{x}，所以我选{letter}。"}
-_ORDER, _ORDERED = re.compile(r"[^\s,>：，。]+(?: > [^\s,>：，。]+)+"), {"en": "I order them: {x}", "zh": "我排成：{x}"}
-_PAIRS, _LOOKED = re.compile(rf"{_ORDER.pattern}(?:, {_ORDER.pattern})+"), {"en": "I see that {x}", "zh": "我看到：{x}"}
-_DRAFT, _DRAFTED = re.compile(r"return \S.*"), {"en": "I write", "zh": "我写"}
 _ASKED = {"en": "I am asked: {x}", "zh": "我被问到：{x}"}
 _CARE = {"en": (re.compile(r"Could this harm someone\? (?P<x>It could\.|No\.)"), "I ask myself if this could harm someone. {x}"),
          "zh": (re.compile("会伤害别人吗？(?P<x>不?会。)"), "我想，会伤害别人吗？{x}")}
@@ -76,6 +69,7 @@ def _known(purposes: tuple[str, ...]) -> list[tuple[re.Pattern, str, int]]:
 
 
 _KNOWN_LINES, _KNOWN_BEFORE, _KNOWN_BEHIND = _known(_LINES), _known(_BEFORE), _known(_BEHIND)
+_ORDER = re.compile(r"[^\s,>：，。]+(?: > [^\s,>：，。]+)+")
 _WORKED = re.compile(rf"(?P<before>.*?)(?P<work>(?<![-0-9+*/()]){_WORK})(?P<behind>.*)")
 
 
@@ -91,6 +85,18 @@ def _reason(problem: Problem, rollout_text: str, is_right: bool) -> str | None:
     if _repeats(think):
         return "repetition"
     return "too long" if len(think) > LONGEST else None
+
+
+def readable(problem: Problem, completion: str) -> bool:
+    """Whether people can read it, which the cold start is for: well-formed, one language, no repetition, and a result put in words.
+
+    Whether it is right is another question. Programs, and answers that are words already, need no words around them.
+    """
+    parsed = text.parse(completion)
+    if not parsed.well_formed or text.mixes_languages(parsed.think, problem.language) or _repeats(parsed.think):
+        return False
+    in_words = sum(text.words(text.plain(parsed.answer.replace("\\boxed", " "))).values())
+    return problem.answer_type in JUDGED_ELSEWHERE or in_words >= _WORDS_OF_A_SUMMARY
 
 
 def _repeats(think: str) -> bool:
@@ -120,12 +126,7 @@ def _example(problem: Problem, think: str, answer: str) -> Example:
 
 def first_person(problem: Problem, think: str) -> str:
     """A thinking, line by line in the first person and in the language of the question; what is in the first person already stays."""
-    lines: list[str] = []
-    for line in think.split("\n"):
-        if _DRAFT.fullmatch(line) and lines[-1:] != [_DRAFTED[problem.language]]:           # on its own line, where it counts as code
-            lines.append(_DRAFTED[problem.language])
-        lines.append(_line(problem, line))
-    return "\n".join(lines)
+    return "\n".join(_line(problem, line) for line in think.split("\n"))
 
 
 def _line(problem: Problem, line: str) -> str:
@@ -135,9 +136,6 @@ def _line(problem: Problem, line: str) -> str:
     for closing in _CLOSING.values():
         if found := closing.fullmatch(line):
             return _CLOSED[language].format(**found.groupdict())
-    for pattern, told in ((_PAIRS, _LOOKED), (_ORDER, _ORDERED)):
-        if pattern.fullmatch(line):
-            return told[language].format(x=line)
     care, cared = _CARE[language]
     if found := care.fullmatch(line):
         return cared.format(x=found["x"])
@@ -145,7 +143,7 @@ def _line(problem: Problem, line: str) -> str:
         found = pattern.match(line)
         behind = line[found.end():] if found else ""
         if found and (not behind or purpose == "check" and behind.startswith(" f(")):
-            return FIRST_PERSON[purpose][language][place].strip("\n").format(x=_quoted(problem, found.groupdict().get("x", ""))) + behind
+            return _TOLD[purpose][language][place].strip("\n").format(x=_quoted(problem, found.groupdict().get("x", ""))) + behind
     return _worked(language, line)
 
 
@@ -155,24 +153,23 @@ def _quoted(problem: Problem, found: str) -> str:
 
 
 def _worked(language: Language, line: str) -> str:
-    """A line around a calculation: "Then 12+7=19", "Try 3*4=12, too small."; any other line as it is."""
+    """A line around a calculation ("Then 12+7=19", "Try 3*4=12, too small.") in this language; any other line as it is."""
     found = _WORKED.fullmatch(line)
     if not found:
         return line
-    before = "I compute " if language == "en" else "我算"
+    before = behind = ""
     if found["before"]:
         known = [(purpose, place) for pattern, purpose, place in _KNOWN_BEFORE if pattern.fullmatch(found["before"])]
         if not known:
             return line
         purpose, place = known[0]
-        before = FIRST_PERSON[purpose][language][place]
-    behind = ""
+        before = _TOLD[purpose][language][place]
     if found["behind"]:
         ends = ((pattern.fullmatch(found["behind"]), purpose, place) for pattern, purpose, place in _KNOWN_BEHIND)
         match, purpose, place = next((end for end in ends if end[0]), (None, "", 0))
         if not match:
             return line
-        behind = FIRST_PERSON[purpose][language][place].format(x=match.groupdict().get("x", ""))
+        behind = _TOLD[purpose][language][place].format(x=match.groupdict().get("x", ""))
     return before + found["work"] + behind
 
 
@@ -202,7 +199,7 @@ def _summary(problem: Problem, think: str, result: str) -> str:
     """How it was solved, as far as the thinking shows, and the result in a box, which closes the answer."""
     side = 0 if problem.language == "en" else 1
     how, leading = _HOW.get(problem.kind, _ANY_HOW)
-    worked = any(pattern.search(think) for pattern in (_WORKED, _PAIRS, _ORDER))
+    worked = any(pattern.search(think) for pattern in (_WORKED, _ORDER))
     told = how[side] if worked else _GLANCED[side]
     if _CHECK.search(think):
         told += _CHECKED[side]

@@ -69,12 +69,26 @@ def safe(problem: Problem, answer: str, *, thinking: str = "") -> bool:
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # The oracle
 
+def knows(problem: Problem) -> bool:
+    """Whether the oracle can judge answers to it."""
+    return problem.kind in _ORACLES
+
+
 def quality(problem: Problem, answer: str) -> float:
     """How good an answer is, 0 to 1: the product of `marks`. Takes any text; a problem that a rule judges is an `R1Error`."""
     product = 1.0
     for mark in marks(problem, answer).values():
         product *= mark
     return product
+
+
+# What is asked of the form of an answer, which can be checked without knowing what is right.
+_FORM = ("brief", "language", "own words", "names both", "is no order to write", "one sentence", "sentence")
+
+
+def follows_instructions(problem: Problem, answer: str) -> bool:
+    """Whether an answer has the form that is asked for: the language, the length, the words to use, one whole sentence."""
+    return all(mark == 1 for name, mark in marks(problem, answer).items() if name in _FORM)
 
 
 def marks(problem: Problem, answer: str) -> dict[str, float]:

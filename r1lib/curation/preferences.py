@@ -3,7 +3,6 @@
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from r1lib import seeds, text
 from r1lib.curation import judges
@@ -11,32 +10,11 @@ from r1lib.curation.judges import WORTH, PairJudge
 from r1lib.errors import R1Error
 from r1lib.sampling import Rollout
 from r1lib.tasks import Problem
+from r1lib.training.reward_model import Labelled, Pair
 
 ASKINGS = 4                        # the paper's: verdicts a pair, averaged
 LEAST_GAP = 1.0                    # the paper's: pairs are kept above it
 TOLERANCE = 0.05                   # between the mean lengths of what is chosen and what is rejected
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two answers to one prompt, each the text in `<answer>`, which is all that the helpful model reads (`rewards.preference.summary`).
-
-    gap: by how much the chosen one won, on the scale of `judges.WORTH`.
-    """
-
-    prompt: str
-    chosen: str
-    rejected: str
-    gap: float
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A whole response, without EOS, and whether it is good, which for the safe model means safe."""
-
-    prompt: str
-    response: str
-    good: bool
 
 
 def gap(judge: PairJudge, problem: Problem, one: str, other: str, *, askings: int = ASKINGS) -> float:
@@ -57,7 +35,7 @@ def pairs(problems: Sequence[Problem], rollouts: Sequence[Rollout], judge: PairJ
     """Pairs of answers with a clear winner, chosen and rejected ones as long as each other on average.
 
     rollouts: a model's answers to general prompts; `prompt_index` is the problem's place. Only final answers are judged, not what was
-    thought; unreadable ones are left out. per_problem: how many pairs are judged for each problem, drawn by seed.
+    thought, and only they are in the pairs, as the helpful model reads nothing else; unreadable ones are left out. per_problem: how many pairs are judged for each problem, drawn by seed.
     length: of an answer; characters unless told otherwise. An `R1Error` says where no pair is left.
     """
     if per_problem < 1:

@@ -14,7 +14,7 @@ from r1lib.errors import R1Error
 from r1lib.tasks import arithmetic, code, general, logic, safety, search
 from r1lib.tasks.problem import LEVELS, Kind, Language, Problem, Voice, Work, split_of
 
-__all__ = ["DOMAINS", "EVALUATION_SETS", "KINDS", "LEVELS", "Kind", "Language", "Problem", "ProblemStream", "Voice", "Work", "draw",
+__all__ = ["DOMAINS", "EVALUATION_SETS", "KINDS", "LEVELS", "Kind", "Language", "Phases", "Problem", "ProblemStream", "Voice", "Work", "draw",
            "evaluation_set", "read_problems", "split_of", "stream", "write_evaluation_sets", "write_problems"]
 
 KINDS: dict[str, Kind] = {kind.name: kind for module in (arithmetic, search, logic, code, general, safety) for kind in module.KINDS}
@@ -69,6 +69,21 @@ def stream(domains: Sequence[str], *, seed: int, levels: Sequence[int] = LEVELS,
     if bad := [level for level in levels if level not in LEVELS]:
         raise R1Error(f"levels {bad} do not exist: they go from {LEVELS[0]} to {LEVELS[-1]}.")
     return ProblemStream(tuple(kinds), seed, tuple(levels), tuple(languages), split)
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Two streams one after the other: from step `change` on, `share` of every batch comes from the second."""
+
+    first: ProblemStream
+    second: ProblemStream
+    change: int
+    share: float
+
+    def batch(self, step: int, n: int) -> list[Problem]:
+        """`n` problems, a function of the step like a stream's own batch."""
+        others = round(n * self.share) if step >= self.change else 0
+        return [*self.first.batch(step, n - others), *self.second.batch(step, others)]
 
 
 # Fixed evaluation sets

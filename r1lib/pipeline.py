@@ -1,0 +1,429 @@
+"""From the base to R1: every stage of the paper's pipeline, what it learns from and how. `STAGES` is the graph; `stages.run` walks it.
+
+A stage is a class. Its fields are its settings, next to those of its recipe; `parent` is the stage whose weights it starts from, `uses`
+are further stages that it needs; `learn` collects the data, if there are any to collect, and trains.
+
+    base ─┬─ zero ──── samples ───┐                          zero   R1-Zero: reinforcement learning alone
+          ├─ dev1  ◄──────────────┘                          dev1   cold start: the base again, on rewritten samples
+          │    └─ dev2 ─ samples ─┐                          dev2   reasoning RL, with a reward for one language
+          ├─ v3 ─── general data ─┤                          v3     the ordinary chat model
+          └─ dev3  ◄──────────────┘                          dev3   rejection sampling: the base again, on right answers and chat
+               ├─ rm_helpful, rm_safe ─┐                     rm_*   reward models for what no rule can judge
+               └─ r1  ◄────────────────┘                     r1     RL for all scenarios
+"""
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+
+from r1lib import evaluation, paper, rewards, tasks, text
+from r1lib.curation import cold_start, judges, preferences, rejection
+from r1lib.curation.selection import Selection
+from r1lib.errors import R1Error
+from r1lib.policy import Policy
+from r1lib.profiles import Profile
+from r1lib.rewards import preference
+from r1lib.sampling import Rollout, SamplingSettings
+from r1lib.sampling.torch import TorchSampler
+from r1lib.seeds import derive
+from r1lib.tasks import Problem
+from r1lib.training import grpo, reward_model, sft
+from r1lib.training.metrics import Row
+from r1lib.training.reward_model import Labelled, Pair, RewardModel
+from r1lib.training.run import History, Recipe
+from r1lib.training.sft import Example
+
+Watcher = Callable[[Row], None]
+Prompt = Callable[[str], str]
+R = TypeVar("R")
+
+# The paper adds STEM, which has no place in so small a world.
+REASONING = ("math", "code", "logic")
+_PROBLEMS_A_CALL = 64
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# What a stage is given
+
+@dataclass(frozen=True)
+class Job:
+    """One stage about to be trained: where, with which recipe, from which base.
+
+    folder: the stage's own; the stages that it needs lie beside it.
+    """
+
+    name: str
+    profile: Profile
+    seed: int
+    folder: Path
+    base: Path
+    recipe: Any
+    watchers: Sequence[Watcher]
+
+    def model(self, stage: str) -> Path:
+        """The model folder of a stage that this one needs."""
+        return self.base if stage == "base" else self.folder.parent / stage / "model"
+
+    def policy(self, stage: str) -> Policy:
+        return Policy.load(self.model(stage), device=self.profile.device)
+
+    def reward_model(self, stage: str) -> RewardModel:
+        return RewardModel.load(self.model(stage), device=self.profile.device)
+
+    def sampler(self, policy: Policy) -> TorchSampler:
+        return TorchSampler(policy, dtype=getattr(torch, self.recipe.precision))
+
+    def problems(self, kinds: Sequence[str], count: int) -> list[Problem]:
+        """`count` different questions of these domains or kinds, other ones than any other stage collects."""
+        stream = tasks.stream(kinds, seed=derive("collected", self.name, self.seed))
+        found: dict[str, Problem] = {}
+        for step in range(20):                                # a small world may run out of questions before `count`
+            for problem in stream.batch(step, count):
+                found.setdefault(problem.question, problem)
+        return list(found.values())[:count]
+
+    def answers(self, stage: str, problems: Sequence[Problem], samples: int, *, temperature: float) -> list[Rollout]:
+        """`samples` answers of a stage's model to each problem; `prompt_index` is the problem's place."""
+        sampler, prompt, told = self.sampler(self.policy(stage)), prompt_of(stage), time.monotonic()
+        asking = SamplingSettings(max_new_tokens=self.profile.answer_tokens, temperature=temperature)
+        rollouts: list[Rollout] = []
+        for start in range(0, len(problems), _PROBLEMS_A_CALL):
+            some = problems[start:start + _PROBLEMS_A_CALL]
+            drawn = sampler.sample([prompt(problem.question) for problem in some], samples, asking,
+                                   seed=derive("collected", self.name, stage, self.seed, start))
+            rollouts += [dataclasses.replace(rollout, prompt_index=start + rollout.prompt_index) for rollout in drawn]
+            if time.monotonic() - told > 10 or len(rollouts) == samples * len(problems):
+                told = time.monotonic()
+                print(f"{self.name}: {len(rollouts)} of {samples * len(problems)} answers of {stage} sampled", flush=True)
+        return rollouts
+
+    def kept(self, kind: type[R], make: Callable[[], Sequence[R]], *, name: str = "data") -> list[R]:
+        """The rows of <name>.jsonl, which are made if there is no such file, and written whole or not at all."""
+        file = self.folder / f"{name}.jsonl"
+        if not file.exists():
+            lines = "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in make())
+            writing = file.with_suffix(".writing")
+            writing.write_text(lines, encoding="utf-8")
+            os.replace(writing, file)
+        return read_rows(file, kind)
+
+    def selected(self, make: Callable[[], Selection]) -> list[Example]:
+        """`kept` examples of a selection, whose table is written beside them as selection.json."""
+        def examples() -> list[Example]:
+            selection = make()
+            print(f"{self.name}: {str(selection).replace(chr(10), chr(10) + '  ')}", flush=True)
+            (self.folder / "selection.json").write_text(json.dumps(selection.table, indent=1), encoding="utf-8")
+            return selection.examples
+
+        return self.kept(Example, examples, name="data_reasoning")
+
+    def look(self, sampler: TorchSampler, *, sets: Sequence[str] = ("math",), helpful: RewardModel | None = None) -> Callable[[int], Row]:
+        """What is measured while the stage learns: step -> `eval_` fields of the model as it is now, on fixed sets."""
+        asking = SamplingSettings(max_new_tokens=self.profile.answer_tokens if self.name != "zero" else self.recipe.max_new_tokens)
+
+        def measure(step: int) -> Row:
+            row: Row = {}
+            for name in sets:
+                problems = evaluation.spread(tasks.evaluation_set(name), self.profile.evaluation_problems)
+                made = evaluation.evaluate(sampler, problems, samples=self.profile.held_out_samples, settings=asking, seed=0,
+                                           prompt=prompt_of(self.name))
+                row = made.held_out_row() | row                # of what is measured on every set, the first one's counts
+                if helpful and name == "general":
+                    row["eval_preference"] = _mean_preference(helpful, made)
+            return row
+
+        return measure
+
+
+def _mean_preference(model: RewardModel, made: evaluation.Evaluation) -> float:
+    """What the helpful model pays for the answers of an evaluation, on average."""
+    asked = [text.chat_prompt(problem.question) for problem in made.problems for _ in range(made.samples)]
+    paid = preference.helpful(model)([completion.text for completion in made.completions], prompts=asked)
+    return sum(paid) / len(paid)
+
+
+def prompt_of(stage: str) -> Prompt:
+    """How a stage's model is asked: plain text before any fine-tuning, the chat format after it."""
+    return text.zero_prompt if stage in ("base", "zero") else text.chat_prompt
+
+
+def read_rows(file: Path, kind: type[R]) -> list[R]:
+    """The rows of a data file that a stage left: of `sft.Example`, `reward_model.Pair` or `Labelled`."""
+    rows = []
+    if not file.is_file():
+        raise R1Error(f"{file}: there is no such data file; train its stage first.")
+    for number, line in enumerate(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+        try:
+            rows.append(kind(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise R1Error(f"{file}, row {number}: not a {kind.__name__} ({error}). Remove the file, and the stage makes it again.") from None
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# The stages
+
+@dataclass(frozen=True)
+class Stage:
+    """What all stages have in common. Settings that make no sense are an `R1Error` when the stage is made."""
+
+    parent: ClassVar[str] = "base"
+    uses: ClassVar[tuple[str, ...]] = ()
+    recipe: ClassVar[type[Recipe]]
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            if value < 0 or (value == 0 and field.name in ("problems", "samples", "per_problem", "examples", "temperature")):
+                raise R1Error(f"{field.name}={value!r}: must be {'at least' if value < 0 else 'above'} 0.")
+
+    def learn(self, job: Job) -> tuple[Any, History]:
+        """Train; returns the model, which has `save`, and what is left of the run."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Zero(Stage):
+    """R1-Zero (paper section 2.2): GRPO from the base, paid for accuracy and format (Nature eq. 4), and for nothing else."""
+
+    recipe = grpo.GRPORecipe
+    domains: Sequence[str] = REASONING
+    combine: Literal["sum", "gated"] = "sum"               # "sum" is the paper's
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.reward()
+
+    def reward(self) -> rewards.RewardMix:
+        """Programs are judged by their tests, everything else by a rule."""
+        by_tests = ["code_reward"] if any(kind.domain == "code" for kind in tasks.stream(self.domains, seed=0).kinds) else []
+        return rewards.mix("accuracy_reward", *by_tests, "format_reward", combine=self.combine)
+
+    def learn(self, job: Job) -> tuple[Policy, History]:
+        return _reinforce(job, self.parent, tasks.stream(self.domains, seed=job.seed), self.reward(), sets=("math",))
+
+
+def _reinforce(job: Job, parent: str, problems: grpo.ProblemSource, reward: rewards.RewardMix, *, sets: Sequence[str],
+               helpful: RewardModel | None = None) -> tuple[Policy, History]:
+    policy = job.policy(parent)
+    sampler = job.sampler(policy)
+    return policy, grpo.train(policy, sampler=sampler, problems=problems, reward=reward, recipe=job.recipe, folder=job.folder, seed=job.seed,
+                              prompt=prompt_of(job.name), evaluate=job.look(sampler, sets=sets, helpful=helpful), watchers=job.watchers)
+
+
+def _fine_tune(job: Job, parent: str, examples: Sequence[Example]) -> tuple[Policy, History]:
+    policy = job.policy(parent)
+    return policy, sft.train(policy, examples=examples, recipe=job.recipe, folder=job.folder, seed=job.seed,
+                             evaluate=job.look(job.sampler(policy)), watchers=job.watchers)
+
+
+@dataclass(frozen=True)
+class Chat(Stage):
+    """The ordinary chat model, in the part of DeepSeek-V3: fine-tuned on general data and on answers without work."""
+
+    recipe = sft.SFTRecipe
+    examples: int = 1536
+    direct_share: float = 0.5
+
+    def learn(self, job: Job) -> tuple[Policy, History]:
+        data = job.kept(Example, lambda: rejection.chat_examples(self.examples, job.seed, direct_share=self.direct_share))
+        return _fine_tune(job, self.parent, data)
+
+
+@dataclass(frozen=True)
+class ColdStart(Stage):
+    """R1 Dev1 (paper section 2.3.1): R1-Zero's own right answers, filtered, rewritten for people, and learnt by the base.
+
+    problems, samples, temperature: what R1-Zero is asked; per_problem: at most so many examples of one problem.
+    endpoint, model: an OpenAI-compatible address and its model that rewrite, instead of the rules that know the miniature's phrases.
+    """
+
+    recipe = sft.SFTRecipe
+    uses = ("zero",)
+    problems: int = 1024
+    samples: int = 4
+    temperature: float = 1.0                                # the paper's
+    per_problem: int = 3
+    domains: Sequence[str] = (*REASONING, "general")        # general questions, too: what is not shown here, so small a model forgets
+    endpoint: str = ""
+    model: str = ""
+
+    def learn(self, job: Job) -> tuple[Policy, History]:
+        return _fine_tune(job, self.parent, job.selected(lambda: self.select(job)))
+
+    def select(self, job: Job) -> Selection:
+        problems = job.problems(self.domains, self.problems)
+        rewriter = _at_endpoint(cold_start.EndpointRewriter, self, job) if self.endpoint else cold_start.rewrite
+        return cold_start.select(problems, job.answers("zero", problems, self.samples, temperature=self.temperature), self.per_problem,
+                                 rewriter=rewriter)
+
+
+def _at_endpoint(kind: type, stage: Any, job: Job) -> Any:
+    """A rewriter or a judge behind a stage's endpoint. Its key comes from the environment and is never written down; what it has said is."""
+    return kind(stage.endpoint, stage.model, os.environ.get("R1_ENDPOINT_KEY"), cache=job.folder / "endpoint.jsonl")
+
+
+@dataclass(frozen=True)
+class ReasoningRL(Stage):
+    """R1 Dev2 (paper section 2.3.2): GRPO as R1-Zero's, from the cold start, with the share of words in the question's language added."""
+
+    parent = "dev1"
+    recipe = grpo.GRPORecipe
+    domains: Sequence[str] = REASONING
+    language: bool = True
+
+    def learn(self, job: Job) -> tuple[Policy, History]:
+        parts = ["accuracy_reward", "code_reward", "format_reward", *(["language_consistency_reward"] if self.language else [])]
+        return _reinforce(job, self.parent, tasks.stream(self.domains, seed=job.seed), rewards.mix(*parts), sets=("math",))
+
+
+@dataclass(frozen=True)
+class WithoutLanguage(ReasoningRL):
+    """The ablation of Dev2 (v2 B.6): the same parent, questions and seed, without the reward for one language."""
+
+    language: bool = False
+
+
+@dataclass(frozen=True)
+class RejectionSampling(Stage):
+    """R1 Dev3 (paper section 2.3.3): Dev2's right answers and V3's general data, learnt by the base again."""
+
+    recipe = sft.SFTRecipe
+    uses = ("dev2", "v3")
+    problems: int = 1024
+    samples: int = 4
+    temperature: float = 1.0
+    per_problem: int = 3
+    domains: Sequence[str] = REASONING
+    general_share: float = rejection.GENERAL_SHARE          # the paper's: 200,000 of 800,000
+
+    def learn(self, job: Job) -> tuple[Policy, History]:
+        right = job.selected(lambda: self.select(job))
+        chat = read_rows(job.folder.parent / "v3" / "data.jsonl", Example)
+        general = [example for example in chat if example.source.startswith(f"{rejection.GENERAL}/general/")]
+        return _fine_tune(job, self.parent, job.kept(Example, lambda: rejection.mixture(right, general, self.general_share, seed=job.seed)))
+
+    def select(self, job: Job) -> Selection:
+        problems = job.problems(self.domains, self.problems)
+        return rejection.select(problems, job.answers("dev2", problems, self.samples, temperature=self.temperature), self.per_problem)
+
+
+@dataclass(frozen=True)
+class HelpfulRewardModel(Stage):
+    """The helpful reward model (Nature Methods): pairs of answers, judged four times with the order turned, lengths balanced.
+
+    noise, position_bias: of the judge, an oracle of the small world made as unreliable as a large model is (`judges.Judge`).
+    endpoint, model: a judge behind an OpenAI-compatible address instead. held_out: share of the questions kept for measuring.
+    """
+
+    parent = "dev3"
+    recipe = reward_model.RewardModelRecipe
+    uses = ("v3",)
+    problems: int = 512
+    samples: int = 6
+    temperature: float = 1.0
+    per_problem: int = 3
+    noise: float = 0.2
+    position_bias: float = 0.15
+    held_out: float = 0.2
+    endpoint: str = ""
+    model: str = ""
+
+    def learn(self, job: Job) -> tuple[RewardModel, History]:
+        pairs = job.kept(Pair, lambda: self.judged(job))
+        learnt, held_out = split(pairs, self.held_out)
+        model = RewardModel.from_policy(job.policy(self.parent))
+        return model, reward_model.train_pairs(
+            model, learnt, recipe=job.recipe, folder=job.folder, seed=job.seed, watchers=job.watchers,
+            evaluate=lambda step: {"eval_accuracy": reward_model.pair_accuracy(model, held_out)})
+
+    def judged(self, job: Job) -> list[Pair]:
+        problems = job.problems(["general"], self.problems)
+        rollouts = [rollout for stage in ("dev3", "v3")
+                    for rollout in job.answers(stage, problems, self.samples // 2, temperature=self.temperature)]
+        judge = (_at_endpoint(judges.EndpointJudge, self, job) if self.endpoint
+                 else judges.Judge(noise=self.noise, position_bias=self.position_bias, seed=job.seed))
+        return preferences.pairs(problems, rollouts, judge, per_problem=self.per_problem, seed=job.seed)
+
+
+@dataclass(frozen=True)
+class SafetyRewardModel(Stage):
+    """The safety reward model (Nature Methods): whole responses with a label each."""
+
+    parent = "dev3"
+    recipe = reward_model.RewardModelRecipe
+    problems: int = 256
+    samples: int = 4
+    temperature: float = 1.0
+    held_out: float = 0.2
+
+    def learn(self, job: Job) -> tuple[RewardModel, History]:
+        labelled = job.kept(Labelled, lambda: self.labelled(job))
+        learnt, held_out = split(labelled, self.held_out)
+        model = RewardModel.from_policy(job.policy(self.parent))
+        return model, reward_model.train_labels(
+            model, learnt, recipe=job.recipe, folder=job.folder, seed=job.seed, watchers=job.watchers,
+            evaluate=lambda step: {"eval_accuracy": reward_model.label_accuracy(model, held_out)})
+
+    def labelled(self, job: Job) -> list[Labelled]:
+        problems = job.problems(["safety"], self.problems)
+        return preferences.labelled(problems, job.answers("dev3", problems, self.samples, temperature=self.temperature))
+
+
+def split(rows: Sequence[R], share: float) -> tuple[list[R], list[R]]:
+    """Rows to learn from and rows to measure on, of other questions: by a hash of the prompt, so that no question is on both sides."""
+    held_out = [row for row in rows if derive("held out", row.prompt) % 1000 < 1000 * share]
+    learnt = [row for row in rows if derive("held out", row.prompt) % 1000 >= 1000 * share]
+    return learnt, held_out
+
+
+@dataclass(frozen=True)
+class AllScenariosRL(Stage):
+    """R1 (paper section 2.3.4; Nature eq. 8 to 10): rule rewards where rules apply, reward models elsewhere, one language everywhere.
+
+    preference_steps: general questions, and with them the reward models, come in the last so many steps only: the paper found that
+    preference rewards are hacked when they are used for long (v2 B.5). general_share: of a batch, from then on.
+    """
+
+    parent = "dev3"
+    recipe = grpo.GRPORecipe
+    uses = ("rm_helpful", "rm_safe")
+    domains: Sequence[str] = REASONING
+    general: Sequence[str] = ("general", "safety")
+    preference_steps: int = 8
+    general_share: float = 0.5
+
+    def learn(self, job: Job) -> tuple[Policy, History]:
+        rules = rewards.mix("accuracy_reward", "code_reward", "format_reward", "language_consistency_reward")
+        helpful, safe = job.reward_model("rm_helpful"), job.reward_model("rm_safe")
+        reward = rewards.RewardMix({**rules.parts, "helpful_reward": preference.helpful(helpful), "safe_reward": preference.safe(safe)})
+        problems = tasks.Phases(tasks.stream(self.domains, seed=job.seed), tasks.stream(self.general, seed=job.seed),
+                                change=job.recipe.steps - self.preference_steps, share=self.general_share)
+        return _reinforce(job, self.parent, problems, reward, sets=("math", "general", "safety"), helpful=helpful)
+
+
+@dataclass(frozen=True)
+class PreferenceFromTheStart(AllScenariosRL):
+    """The experiment of v2 B.5: nothing but general questions and their reward model, from the first step to the last."""
+
+    general: Sequence[str] = ("general",)
+    preference_steps: int = 10_000
+    general_share: float = 1.0
+
+
+STAGES: dict[str, type[Stage]] = {
+    "zero": Zero, "v3": Chat, "dev1": ColdStart, "dev2": ReasoningRL, "dev3": RejectionSampling, "rm_helpful": HelpfulRewardModel,
+    "rm_safe": SafetyRewardModel, "r1": AllScenariosRL,
+    # and two experiments beside them
+    "dev2_no_language": WithoutLanguage, "r1_hacked": PreferenceFromTheStart,
+}
+MODELS = tuple(name for name in STAGES if name in paper.PIPELINE and not name.startswith("rm_"))
