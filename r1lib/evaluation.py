@@ -243,7 +243,7 @@ class Evaluation:
                                        lambda problem, answer, _: judges.follows_instructions(problem, answer)),
             "safe": of(lambda problem: problem.gold == "refuse",
                        lambda problem, answer, thinking: judges.safe(problem, answer, thinking=thinking)),
-            "refused": of(lambda problem: problem.answer_type == "conduct" and problem.gold != "refuse",
+            "refused": of(lambda problem: problem.domain == "safety" and problem.gold != "refuse",
                           lambda _, answer, __: judges.refuses(answer)),
         }
 

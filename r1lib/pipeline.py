@@ -124,19 +124,27 @@ class Job:
 
         return self.kept(Example, examples, name="data_reasoning")
 
-    def look(self, sampler: TorchSampler, *, sets: Sequence[str] = ("math",), helpful: RewardModel | None = None) -> Callable[[int], Row]:
-        """What is measured while the stage learns: step -> `eval_` fields of the model as it is now, on fixed sets."""
+    def look(self, sampler: TorchSampler, *, sets: Sequence[str] = ("math",), practised: Sequence[Problem] = (),
+             helpful: RewardModel | None = None) -> Callable[[int], Row]:
+        """What is measured while the stage learns: step -> `eval_` fields of the model as it is now, on fixed sets.
+
+        practised: general questions that are trained on. What the helpful model pays for the answers to them, and what the oracle says of
+        the same answers, are told beside each other.
+        """
         asking = SamplingSettings(max_new_tokens=self.profile.answer_tokens if self.name != "zero" else self.recipe.max_new_tokens)
+
+        def answers(problems: Sequence[Problem]) -> evaluation.Evaluation:
+            return evaluation.evaluate(sampler, problems, samples=self.profile.held_out_samples, settings=asking, seed=0,
+                                       prompt=prompt_of(self.name))
 
         def measure(step: int) -> Row:
             row: Row = {}
             for name in sets:
-                problems = evaluation.spread(tasks.evaluation_set(name), self.profile.evaluation_problems)
-                made = evaluation.evaluate(sampler, problems, samples=self.profile.held_out_samples, settings=asking, seed=0,
-                                           prompt=prompt_of(self.name))
-                row = made.held_out_row() | row                # of what is measured on every set, the first one's counts
-                if helpful and name == "general":
-                    row["eval_preference"] = _mean_preference(helpful, made)
+                row = answers(evaluation.spread(tasks.evaluation_set(name), self.profile.evaluation_problems)).held_out_row() | row
+            if helpful and practised:                          # of what is measured on every set, the first one's counts
+                made = answers(practised)
+                row |= {"eval_practised/preference": _mean_preference(helpful, made),
+                        "eval_practised/quality": float(made.measures()["quality"].mean())}
             return row
 
         return measure
@@ -163,7 +171,7 @@ def read_rows(file: Path, kind: type[R]) -> list[R]:
         try:
             rows.append(kind(**json.loads(line)))
         except (ValueError, TypeError) as error:
-            raise R1Error(f"{file}, row {number}: not a {kind.__name__} ({error}). Remove the file, and the stage makes it again.") from None
+            raise R1Error(f"{file}, row {number}: not a {kind.__name__} ({error}). Remove the file: its stage makes it again.") from None
     return rows
 
 
@@ -212,12 +220,12 @@ class Zero(Stage):
         return _reinforce(job, self.parent, tasks.stream(self.domains, seed=job.seed), self.reward(), sets=("math",))
 
 
-def _reinforce(job: Job, parent: str, problems: grpo.ProblemSource, reward: rewards.RewardMix, *, sets: Sequence[str],
-               helpful: RewardModel | None = None) -> tuple[Policy, History]:
+def _reinforce(job: Job, parent: str, problems: grpo.ProblemSource, reward: rewards.RewardMix, **look: Any) -> tuple[Policy, History]:
+    """GRPO from the parent; look: what `Job.look` is told to measure."""
     policy = job.policy(parent)
     sampler = job.sampler(policy)
-    return policy, grpo.train(policy, sampler=sampler, problems=problems, reward=reward, recipe=job.recipe, folder=job.folder, seed=job.seed,
-                              prompt=prompt_of(job.name), evaluate=job.look(sampler, sets=sets, helpful=helpful), watchers=job.watchers)
+    return policy, grpo.train(policy, sampler=sampler, problems=problems, reward=reward, recipe=job.recipe, folder=job.folder,
+                              seed=job.seed, prompt=prompt_of(job.name), evaluate=job.look(sampler, **look), watchers=job.watchers)
 
 
 def _fine_tune(job: Job, parent: str, examples: Sequence[Example]) -> tuple[Policy, History]:
@@ -268,7 +276,7 @@ class ColdStart(Stage):
 
 
 def _at_endpoint(kind: type, stage: Any, job: Job) -> Any:
-    """A rewriter or a judge behind a stage's endpoint. Its key comes from the environment and is never written down; what it has said is."""
+    """A rewriter or a judge behind a stage's endpoint. Its key comes from the environment and is never written; what it has said is."""
     return kind(stage.endpoint, stage.model, os.environ.get("R1_ENDPOINT_KEY"), cache=job.folder / "endpoint.jsonl")
 
 
@@ -305,11 +313,14 @@ class RejectionSampling(Stage):
     per_problem: int = 3
     domains: Sequence[str] = REASONING
     general_share: float = rejection.GENERAL_SHARE          # the paper's: 200,000 of 800,000
+    safety: int = 48                                        # examples of conduct among them: RL cannot find a refusal that never comes
 
     def learn(self, job: Job) -> tuple[Policy, History]:
         right = job.selected(lambda: self.select(job))
         chat = read_rows(job.folder.parent / "v3" / "data.jsonl", Example)
-        general = [example for example in chat if example.source.startswith(f"{rejection.GENERAL}/general/")]
+        general, conduct = ([example for example in chat if example.source.startswith(f"{rejection.GENERAL}/{domain}/")]
+                            for domain in ("general", "safety"))
+        general += conduct[:self.safety]
         return _fine_tune(job, self.parent, job.kept(Example, lambda: rejection.mixture(right, general, self.general_share, seed=job.seed)))
 
     def select(self, job: Job) -> Selection:
@@ -328,10 +339,11 @@ class HelpfulRewardModel(Stage):
     parent = "dev3"
     recipe = reward_model.RewardModelRecipe
     uses = ("v3",)
-    problems: int = 512
+    problems: int = 640
     samples: int = 6
-    temperature: float = 1.0
+    temperature: float = 1.2                                # above 1, or two answers are too often equally good
     per_problem: int = 3
+    domains: Sequence[str] = ("general", "harmless")        # what should not be refused is a request for help like any other
     noise: float = 0.2
     position_bias: float = 0.15
     held_out: float = 0.2
@@ -347,7 +359,7 @@ class HelpfulRewardModel(Stage):
             evaluate=lambda step: {"eval_accuracy": reward_model.pair_accuracy(model, held_out)})
 
     def judged(self, job: Job) -> list[Pair]:
-        problems = job.problems(["general"], self.problems)
+        problems = job.problems(self.domains, self.problems)
         rollouts = [rollout for stage in ("dev3", "v3")
                     for rollout in job.answers(stage, problems, self.samples // 2, temperature=self.temperature)]
         judge = (_at_endpoint(judges.EndpointJudge, self, job) if self.endpoint
@@ -380,9 +392,15 @@ class SafetyRewardModel(Stage):
 
 
 def split(rows: Sequence[R], share: float) -> tuple[list[R], list[R]]:
-    """Rows to learn from and rows to measure on, of other questions: by a hash of the prompt, so that no question is on both sides."""
+    """Rows to learn from and rows to measure on, of other questions: by a hash of the prompt, so that no question is on both sides.
+
+    `R1Error` when a side is empty, as it may be with very few rows.
+    """
     held_out = [row for row in rows if derive("held out", row.prompt) % 1000 < 1000 * share]
     learnt = [row for row in rows if derive("held out", row.prompt) % 1000 >= 1000 * share]
+    if not learnt or not held_out:
+        raise R1Error(f"of {len(rows)} rows {len(learnt)} are to be learnt and {len(held_out)} to be measured on, and neither may be 0: "
+                      f"raise problems or samples, or change held_out={share}.")
     return learnt, held_out
 
 
@@ -401,14 +419,17 @@ class AllScenariosRL(Stage):
     general: Sequence[str] = ("general", "safety")
     preference_steps: int = 8
     general_share: float = 0.5
+    sets: ClassVar[tuple[str, ...]] = ("math", "general", "safety")          # what is looked at in training
 
     def learn(self, job: Job) -> tuple[Policy, History]:
         rules = rewards.mix("accuracy_reward", "code_reward", "format_reward", "language_consistency_reward")
         helpful, safe = job.reward_model("rm_helpful"), job.reward_model("rm_safe")
         reward = rewards.RewardMix({**rules.parts, "helpful_reward": preference.helpful(helpful), "safe_reward": preference.safe(safe)})
-        problems = tasks.Phases(tasks.stream(self.domains, seed=job.seed), tasks.stream(self.general, seed=job.seed),
-                                change=job.recipe.steps - self.preference_steps, share=self.general_share)
-        return _reinforce(job, self.parent, problems, reward, sets=("math", "general", "safety"), helpful=helpful)
+        general = tasks.stream(self.general, seed=job.seed)
+        practised = [problem for problem in general.batch(0, _PROBLEMS_A_CALL) if problem.domain == "general"]
+        problems = tasks.Phases(tasks.stream(self.domains, seed=job.seed), general, change=job.recipe.steps - self.preference_steps,
+                                share=self.general_share)
+        return _reinforce(job, self.parent, problems, reward, sets=self.sets, practised=practised, helpful=helpful)
 
 
 @dataclass(frozen=True)
@@ -418,6 +439,7 @@ class PreferenceFromTheStart(AllScenariosRL):
     general: Sequence[str] = ("general",)
     preference_steps: int = 10_000
     general_share: float = 1.0
+    sets = ("general",)
 
 
 STAGES: dict[str, type[Stage]] = {

@@ -35,22 +35,24 @@ class Profile:
 
 
 _FEW_STEPS = dict(steps=3, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=96, evaluate_every=2)
+_REASONING_RL = dict(steps=16, prompts_per_step=16, updates_per_rollout=4, learning_rate=1e-4, max_new_tokens=192, evaluate_every=8)
 _ON_A_GPU = dict(prompts_per_step=64, learning_rate=2e-4, evaluate_every=20, tokens_per_micro_batch=65_536, precision="bfloat16")
 
 PROFILES = {
     "smoke": Profile(
         "smoke", "a test that everything runs: nothing is learned", "cpu", "base-0.4m",
         dict(zero=_FEW_STEPS, v3=dict(examples=64), dev1=dict(problems=48, samples=8), dev2=_FEW_STEPS, dev2_no_language=_FEW_STEPS,
-             dev3=dict(problems=48, samples=4), rm_helpful=dict(problems=24), rm_safe=dict(problems=24),
+             dev3=dict(problems=48, samples=4), rm_helpful=dict(problems=96, temperature=1.0, held_out=0.4), rm_safe=dict(problems=32),
              r1={**_FEW_STEPS, "preference_steps": 2}, r1_hacked=_FEW_STEPS),
         answer_tokens=96, held_out_samples=2, evaluation_samples=4, table_samples=2, evaluation_problems=30),
     "cpu": Profile(
         "cpu", "the miniature, trained for real on two cores", "cpu", "base-3m",
         dict(zero=dict(steps=24, prompts_per_step=24, max_new_tokens=160, evaluate_every=8),
-             dev2=dict(steps=16, prompts_per_step=24, max_new_tokens=192, evaluate_every=8),
-             dev2_no_language=dict(steps=16, prompts_per_step=24, max_new_tokens=192, evaluate_every=8),
-             r1=dict(steps=16, prompts_per_step=24, max_new_tokens=192, evaluate_every=8, temperature=0.7),
-             r1_hacked=dict(steps=40, prompts_per_step=16, max_new_tokens=192, evaluate_every=8, temperature=0.7)),
+             v3=dict(evaluate_every=1000),
+             dev1=dict(problems=640, batch_size=8, evaluate_every=1000), dev3=dict(problems=640, batch_size=8, evaluate_every=1000),
+             dev2=_REASONING_RL, dev2_no_language=_REASONING_RL,
+             r1={**_REASONING_RL, "temperature": 0.7, "advantage_scale": "none", "preference_steps": 12},
+             r1_hacked=dict(steps=32, prompts_per_step=16, max_new_tokens=96, temperature=0.7, advantage_scale="none", evaluate_every=8)),
         held_out_samples=2, table_samples=4),
     "gpu": Profile(
         "gpu", "the miniature, trained longer on one GPU", "cuda", "base-3m",

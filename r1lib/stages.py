@@ -132,7 +132,8 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, sett
 def _loaded(job: Job, lineage: Mapping[str, Any]) -> StageRun:
     load = job.reward_model if job.name.startswith("rm_") else job.policy
     model, rows = load(job.name), MetricsLog(job.folder / "metrics.jsonl").rows()
-    print(f"{job.name}: loaded from {lineages.shown(job.folder)}, where it was trained in {lineage['seconds'] / 60:.1f} minutes.", flush=True)
+    minutes = lineage["seconds"] / 60
+    print(f"{job.name}: loaded from {lineages.shown(job.folder)}, where it was trained in {minutes:.1f} minutes.", flush=True)
     return StageRun(job.name, job.folder, model, rows, finished=True, loaded=True)
 
 
@@ -140,8 +141,8 @@ def _require_same_parents(job: Job, parents: Mapping[str, str]) -> None:
     """`R1Error` if a stage that this one was made from has been replaced since; one that was removed is not missed."""
     for parent, known in parents.items():
         if job.model(parent).is_dir() and lineages.weights_sha256(job.model(parent)) != known:
-            raise R1Error(f"{job.folder}: made from another {parent} than the one in {job.folder.parent / parent}. Move {job.folder} away to "
-                          f"train {job.name} from that one, or put the old {parent} back.")
+            raise R1Error(f"{job.folder}: made from another {parent} than the one in {job.folder.parent / parent}. Move {job.folder} away "
+                          f"to train {job.name} from that one, or put the old {parent} back.")
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------

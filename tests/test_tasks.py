@@ -174,7 +174,8 @@ def test_a_problem_is_what_was_asked_for(kind: str) -> None:
         chinese = text.chinese_share(problem.question)
         assert chinese > 0 if problem.language == "zh" else chinese == 0 and problem.question.isascii(), problem.question
         assert "{" not in problem.question and problem.question == problem.question.strip()
-        types = {"math": set(accuracy.RULES), "logic": {"choice"}, "code": {"code"}, "general": {"text"}, "safety": {"conduct"}}
+        types = {"math": set(accuracy.RULES), "logic": {"choice"}, "code": {"code"}, "general": {"text"},
+                 "safety": {"conduct"} if problem.gold == "refuse" else {"text"}}
         assert problem.answer_type in types[problem.domain]
         assert problem.columns() == {"solution": problem.gold, "answer_type": problem.answer_type, "tests": list(problem.tests),
                                      "language": problem.language, "domain": problem.domain, "level": problem.level}
@@ -356,7 +357,7 @@ def test_one_problem_in_eight_is_held_out() -> None:
 # Worked solutions
 
 def is_right(problem: Problem, answer: str) -> bool:
-    if problem.answer_type == "conduct":
+    if problem.domain == "safety":
         return (answer in safety.REFUSAL) == (problem.gold == "refuse")
     verdict = accuracy.right(problem.answer_type, gold=problem.gold, answer=answer)
     return answer == problem.gold if verdict is None else verdict

@@ -35,7 +35,8 @@ def pairs(problems: Sequence[Problem], rollouts: Sequence[Rollout], judge: PairJ
     """Pairs of answers with a clear winner, chosen and rejected ones as long as each other on average.
 
     rollouts: a model's answers to general prompts; `prompt_index` is the problem's place. Only final answers are judged, not what was
-    thought, and only they are in the pairs, as the helpful model reads nothing else; unreadable ones are left out. per_problem: how many pairs are judged for each problem, drawn by seed.
+    thought, and only they are in the pairs, as the helpful model reads nothing else; unreadable ones are left out.
+    per_problem: how many pairs are judged for each problem, drawn by seed.
     length: of an answer; characters unless told otherwise. An `R1Error` says where no pair is left.
     """
     if per_problem < 1:
@@ -107,7 +108,7 @@ def labelled(problems: Sequence[Problem], rollouts: Sequence[Rollout]) -> list[L
     rows: dict[Labelled, None] = {}
     for row, rollout in enumerate(rollouts):
         problem = _asked(problems, row, rollout)
-        if problem.answer_type != "conduct":
+        if problem.domain != "safety":
             raise R1Error(f"sample {row}: {problem.id} is not about conduct, so nobody can say whether an answer to it is safe.")
         said = text.parse(rollout.text).answer or rollout.text
         is_safe = judges.safe(problem, said, thinking=text.thinking(rollout.text))

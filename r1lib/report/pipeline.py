@@ -9,8 +9,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 from matplotlib.path import Path
 
+from r1lib import lineage, paths
 from r1lib.errors import R1Error
-from r1lib.paper import Stage
+from r1lib.paper import PIPELINE, Stage
 from r1lib.report.board import BLUE, GREY, INK, ORANGE, PURPLE
 
 _COLOURS = {"pretraining": INK, "SFT": ORANGE, "RL": BLUE, "reward model": PURPLE}
@@ -62,10 +63,11 @@ _ROUTES = {
 }
 
 
-def draw(pipeline: Mapping[str, Stage], *, highlight: Collection[str] = ()) -> Figure:
+def draw(pipeline: Mapping[str, Stage], *, highlight: Collection[str] = (), notes: Mapping[str, str] | None = None) -> Figure:
     """The graph of stages. A solid arrow carries weights and says by what training, a dashed one carries samples or judgements.
 
     highlight: names of stages that stand out while the others turn pale, so that a notebook can show where it is.
+    notes: stage -> a few words at the bottom of its box, such as those of `lineage_notes`.
     """
     if unknown := [name for name in (*pipeline, *highlight) if name not in _BOXES or name not in pipeline]:
         raise R1Error(f"stage {unknown[0]!r} has no place in the picture of the pipeline: choose from {', '.join(_BOXES)}.")
@@ -75,7 +77,7 @@ def draw(pipeline: Mapping[str, Stage], *, highlight: Collection[str] = ()) -> F
     axes.text(0.3, 6.5, "From the base to R1", fontsize=17, fontweight="bold", color=INK, va="center")
     for name, stage in pipeline.items():
         alpha = 1.0 if not highlight or name in highlight else _PALE
-        _draw_box(axes, _BOXES[name], stage, alpha, bold=name in highlight)
+        _draw_box(axes, _BOXES[name], stage, alpha, bold=name in highlight, note=(notes or {}).get(name, ""))
         if stage.parent or stage.kind != "pretraining":
             _draw_training(axes, stage, alpha)
         for source, gives in stage.uses.items():
@@ -86,13 +88,24 @@ def draw(pipeline: Mapping[str, Stage], *, highlight: Collection[str] = ()) -> F
     return figure
 
 
-def _draw_box(axes: Axes, box: _Box, stage: Stage, alpha: float, *, bold: bool) -> None:
-    """A stage: its title, and the data it learns from."""
+def lineage_notes(profile: str) -> dict[str, str]:
+    """Stage -> how long it was trained and the beginning of its weights' hash, of the stages that this machine has trained."""
+    notes = {}
+    for name in PIPELINE:
+        made = lineage.read(folder := paths.stage(profile, name))
+        if made and made["finished"]:
+            notes[name] = f"{made['seconds'] / 60:.1f} min, {lineage.weights_sha256(folder / 'model')[:7]}"
+    return notes
+
+
+def _draw_box(axes: Axes, box: _Box, stage: Stage, alpha: float, *, bold: bool, note: str) -> None:
+    """A stage: its title, the data it learns from, and a note."""
     colour = _COLOURS[stage.kind]
     _frame(axes, box, colour, alpha, bold=bold)
     axes.text(box.x, box.y + 0.14, stage.title, ha="center", va="center", fontsize=14, fontweight="bold", color=colour, alpha=alpha)
     data = stage.data.replace(" of ", "\nof ") if box.width < 1.5 else stage.data
-    axes.text(box.x, box.y - 0.07, data, ha="center", va="top", fontsize=10, color=INK, alpha=alpha)
+    axes.text(box.x, box.y - 0.03, data, ha="center", va="top", fontsize=10, color=INK, alpha=alpha)
+    axes.text(box.x, box.y - box.height / 2 + 0.05, note, ha="center", va="bottom", fontsize=8.5, color=colour, alpha=alpha)
 
 
 def _frame(axes: Axes, box: _Box, colour: str, alpha: float, *, bold: bool = False) -> None:

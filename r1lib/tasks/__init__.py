@@ -14,8 +14,8 @@ from r1lib.errors import R1Error
 from r1lib.tasks import arithmetic, code, general, logic, safety, search
 from r1lib.tasks.problem import LEVELS, Kind, Language, Problem, Voice, Work, split_of
 
-__all__ = ["DOMAINS", "EVALUATION_SETS", "KINDS", "LEVELS", "Kind", "Language", "Phases", "Problem", "ProblemStream", "Voice", "Work", "draw",
-           "evaluation_set", "read_problems", "split_of", "stream", "write_evaluation_sets", "write_problems"]
+__all__ = ["DOMAINS", "EVALUATION_SETS", "KINDS", "LEVELS", "Kind", "Language", "Phases", "Problem", "ProblemStream", "Voice", "Work",
+           "draw", "evaluation_set", "read_problems", "split_of", "stream", "write_evaluation_sets", "write_problems"]
 
 KINDS: dict[str, Kind] = {kind.name: kind for module in (arithmetic, search, logic, code, general, safety) for kind in module.KINDS}
 DOMAINS = tuple(dict.fromkeys(kind.domain for kind in KINDS.values()))

@@ -129,7 +129,7 @@ def _by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two responses to a prompt, of which a judge prefers the first; by how much, where it is known, is the gap, which is not learnt from."""
+    """Two responses to a prompt, of which a judge prefers the first; gap: by how much, where it is known. It is not learnt from."""
 
     prompt: str
     chosen: str

@@ -1,0 +1,93 @@
+"""What a notebook shows besides boards: a sentence made from numbers, a table, an answer to read, a figure's panels, the stages compared.
+
+Everything has a plain text beside the HTML or the picture, for readers of plain text and for search.
+"""
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from r1lib import paper
+from r1lib.evaluation import Interval
+from r1lib.report.board import GREY, GRID
+
+Cell = str | tuple[str, str]          # a text, or a pair of HTML and text
+
+_LEFT = 'style="text-align: left; vertical-align: top"'
+# The benchmark of the paper's table that plays in its world the part that ours plays here, and its columns' names for our stages.
+_THEIRS = {"math": "AIME 2024", "math-hard": "CNMO 2024", "code": "LiveCodeBench", "general quality": "ArenaHard",
+           "instruction following": "IF-Eval"}
+_COLUMNS = {"base": "V3-Base", "zero": "R1-Zero", "dev1": "Dev1", "dev2": "Dev2", "dev3": "Dev3", "r1": "R1"}
+
+
+def say(markdown: str) -> None:
+    """A sentence that is made from a run's numbers."""
+    display({"text/markdown": markdown, "text/plain": markdown}, raw=True)
+
+
+def sheet(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table as HTML and as plain text; a cell is a `Cell`, or anything that has a text."""
+    pairs = [[cell if isinstance(cell, tuple) else (html.escape(str(cell)), str(cell)) for cell in row] for row in rows]
+    body = "".join("<tr>" + "".join(f"<td {_LEFT}>{cell}</td>" for cell, _ in row) + "</tr>" for row in pairs)
+    head = "".join(f"<th {_LEFT}>{html.escape(name)}</th>" for name in heads)
+    table = f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    lines = [" | ".join(plain.strip().replace("\n", " / ") for _, plain in row) for row in pairs]
+    display({"text/html": table, "text/plain": "\n".join([caption, " | ".join(heads), *lines])}, raw=True)
+
+
+def coloured(answer: str, right: bool) -> Cell:
+    """An answer to read: thinking on blue, the answer on green if it is right, on orange if not."""
+    shown = html.escape(answer.strip()).replace("\n", "<br>")
+    for tag, colour in (("think", "31, 95, 168, 0.16"), ("answer", "43, 160, 75, 0.3" if right else "220, 100, 10, 0.3")):
+        element = f"(&lt;{tag}&gt;.*?(?:&lt;/{tag}&gt;|$))"
+        shown = re.sub(element, rf'<span style="background: rgba({colour})">\1</span>', shown)
+    return f"{'✓' if right else '✗'} {shown}", f"{'right' if right else 'wrong'}: {answer}"
+
+
+def canvas(title: str, rows: int = 1, columns: int = 2, height: float = 4.8) -> tuple[Figure, list[Axes]]:
+    """A figure with a finding as its title, and its panels."""
+    figure = Figure(figsize=(12, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+    figure.suptitle(title, fontsize=16, fontweight="bold", x=0.012, ha="left")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flatten())
+    for panel in panels:
+        panel.grid(color=GRID)
+        panel.set_axisbelow(True)
+        panel.tick_params(labelsize=12, length=0)
+        panel.xaxis.label.set_size(13)
+        panel.yaxis.label.set_size(13)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.spines[["left", "bottom"]].set_color(GREY)
+    return figure, panels
+
+
+def band(interval: Interval, unit: float = 100, digits: int = 1) -> str:
+    """A value with its 95 % interval, as text; a dash where nothing could be judged."""
+    if interval["value"] is None:
+        return "–"
+    value, low, high = (interval[name] * unit for name in ("value", "low", "high"))
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def stage_table(caption: str, measured: Mapping[str, Mapping[str, Interval]]) -> None:
+    """Stages side by side, with the paper's numbers below ours where its table has a benchmark in the same part.
+
+    measured: stage -> what `stages.scores` says of it. Shares are in percent, with 95 % intervals over problems.
+    """
+    rows: list[list[object]] = []
+    for metric in next(iter(measured.values())):
+        unit = 1 if metric == "mean length" else 100
+        rows.append([metric, *(band(scores[metric], unit, 0) for scores in measured.values())])
+        if theirs := _THEIRS.get(metric):
+            cells = [paper.STAGES.cell(theirs, _COLUMNS[stage]) if stage in _COLUMNS else None for stage in measured]
+            rows.append([_quiet(f"paper: {theirs}"), *(_quiet("–" if cell is None else f"{cell:g}") for cell in cells)])
+    titles = [paper.PIPELINE[stage].title if stage in paper.PIPELINE else stage for stage in measured]
+    sheet(caption, ["", *titles], rows)
+
+
+def _quiet(written: str) -> Cell:
+    return f'<span style="opacity: 0.65">{html.escape(written)}</span>', written
