@@ -45,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     report.add_argument("--store", action="store_true", help="keep the outputs in notebooks/ as well")
     report.set_defaults(do=_report)
 
-    results = commands.add_parser("results", help="train R1-Zero with several seeds and write results/r1_zero/")
+    results = commands.add_parser("results", help="train with several seeds and write results/r1_zero/ and results/r1/")
+    results.add_argument("--only", nargs="+", choices=["r1_zero", "r1"], default=["r1_zero", "r1"], help="which of the two")
     results.add_argument("--profile", default="cpu")
     results.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     results.set_defaults(do=_results)
@@ -76,18 +77,20 @@ def main(arguments: list[str] | None = None) -> int:
 # Each command imports what it needs, so that a mistyped one does not wait for torch.
 
 def _settings(pairs: list[str]) -> dict[str, object]:
-    """name=value pairs, as numbers where they are numbers and as lists where there are commas."""
+    """name=value pairs, as numbers, true and false where they are such, and as lists where there are commas."""
     settings: dict[str, object] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise R1Error(f"--set {pair!r}: write NAME=VALUE, for example steps=100.")
-        read = [_number_or_text(part) for part in value.split(",")]
+        read = [_read(part) for part in value.split(",")]
         settings[name] = read if "," in value else read[0]
     return settings
 
 
-def _number_or_text(value: str) -> int | float | str:
+def _read(value: str) -> bool | int | float | str:
+    if value in ("true", "false"):
+        return value == "true"
     for read in (int, float):
         try:
             return read(value)
@@ -140,7 +143,8 @@ def _report(options: argparse.Namespace) -> int:
 def _results(options: argparse.Namespace) -> int:
     from r1lib.report import results
 
-    results.r1_zero(options.profile, options.seeds)
+    for which in options.only:
+        {"r1_zero": results.r1_zero, "r1": results.r1}[which](options.profile, options.seeds)
     return 0
 
 

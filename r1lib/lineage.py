@@ -40,6 +40,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     try:
         lineage = json.loads(file.read_text(encoding="utf-8"))
         lineage["finished"], float(lineage["seconds"])
+        dict(lineage["parents"])
     except (ValueError, TypeError, KeyError) as error:
         raise R1Error(f"{file}: cannot be read as a lineage ({error}): move {folder} away to train the stage again.") from None
     return lineage

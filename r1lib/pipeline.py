@@ -14,6 +14,7 @@ are further stages that it needs; `learn` collects the data, if there are any to
 
 import dataclasses
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ R = TypeVar("R")
 
 # The paper adds STEM, which has no place in so small a world.
 REASONING = ("math", "code", "logic")
+_RULES = ("accuracy_reward", "code_reward", "format_reward", "language_consistency_reward")        # of every RL after the cold start
 _PROBLEMS_A_CALL = 64
 
 
@@ -68,8 +70,10 @@ class Job:
     watchers: Sequence[Watcher]
 
     def model(self, stage: str) -> Path:
-        """The model folder of a stage that this one needs."""
-        return self.base if stage == "base" else self.folder.parent / stage / "model"
+        """The model folder of a stage that this one needs, or its own."""
+        if stage == "base":
+            return self.base
+        return (self.folder if stage == self.name else self.folder.parent / stage) / "model"
 
     def policy(self, stage: str) -> Policy:
         return Policy.load(self.model(stage), device=self.profile.device)
@@ -81,7 +85,7 @@ class Job:
         return TorchSampler(policy, dtype=getattr(torch, self.recipe.precision))
 
     def problems(self, kinds: Sequence[str], count: int) -> list[Problem]:
-        """`count` different questions of these domains or kinds, other ones than any other stage collects."""
+        """`count` different questions of these domains or kinds, drawn anew for this stage: few of another stage's are among them."""
         stream = tasks.stream(kinds, seed=derive("collected", self.name, self.seed))
         found: dict[str, Problem] = {}
         for step in range(20):                                # a small world may run out of questions before `count`
@@ -128,12 +132,12 @@ class Job:
              helpful: RewardModel | None = None) -> Callable[[int], Row]:
         """What is measured while the stage learns: step -> `eval_` fields of the model as it is now, on fixed sets.
 
-        practised: general questions that are trained on. What the helpful model pays for the answers to them, and what the oracle says of
-        the same answers, are told beside each other.
+        practised: general questions that are trained on, asked at the temperature of training. What the helpful model pays for the answers
+        to them, and what the oracle says of the same answers, are told beside each other.
         """
         asking = SamplingSettings(max_new_tokens=self.profile.answer_tokens if self.name != "zero" else self.recipe.max_new_tokens)
 
-        def answers(problems: Sequence[Problem]) -> evaluation.Evaluation:
+        def answers(problems: Sequence[Problem], asking: SamplingSettings = asking) -> evaluation.Evaluation:
             return evaluation.evaluate(sampler, problems, samples=self.profile.held_out_samples, settings=asking, seed=0,
                                        prompt=prompt_of(self.name))
 
@@ -142,7 +146,7 @@ class Job:
             for name in sets:
                 row = answers(evaluation.spread(tasks.evaluation_set(name), self.profile.evaluation_problems)).held_out_row() | row
             if helpful and practised:                          # of what is measured on every set, the first one's counts
-                made = answers(practised)
+                made = answers(practised, dataclasses.replace(asking, temperature=self.recipe.temperature))
                 row |= {"eval_practised/preference": _mean_preference(helpful, made),
                         "eval_practised/quality": float(made.measures()["quality"].mean())}
             return row
@@ -167,9 +171,12 @@ def read_rows(file: Path, kind: type[R]) -> list[R]:
     rows = []
     if not file.is_file():
         raise R1Error(f"{file}: there is no such data file; train its stage first.")
-    for number, line in enumerate(file.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
+    for number, line in enumerate(file.read_bytes().removesuffix(b"\n").split(b"\n"), start=1):
         try:
-            rows.append(kind(**json.loads(line)))
+            rows.append(kind(**json.loads(line.decode("utf-8"))))
+            for field in dataclasses.fields(kind):
+                if not isinstance(value := getattr(rows[-1], field.name), field.type):
+                    raise ValueError(f"{field.name}={value!r}")
         except (ValueError, TypeError) as error:
             raise R1Error(f"{file}, row {number}: not a {kind.__name__} ({error}). Remove the file: its stage makes it again.") from None
     return rows
@@ -177,6 +184,11 @@ def read_rows(file: Path, kind: type[R]) -> list[R]:
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # The stages
+
+_LIKE = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_ABOVE_0 = ("problems", "samples", "per_problem", "examples", "temperature", "held_out")
+_SHARES = ("held_out", "general_share", "direct_share")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -188,11 +200,19 @@ class Stage:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
+            name, value, like = field.name, getattr(self, field.name), type(field.default)
+            if like is tuple:
+                if isinstance(value, str) or not value:
+                    raise R1Error(f"{name}={value!r}: must be a list of domains or kinds of problems.")
+                tasks.stream(value, seed=0)
+            elif type(value) is not like and (like, type(value)) != (float, int):
+                raise R1Error(f"{name}={value!r}: must be {_LIKE[like]}.")
+            elif like not in (int, float):
                 continue
-            if value < 0 or (value == 0 and field.name in ("problems", "samples", "per_problem", "examples", "temperature")):
-                raise R1Error(f"{field.name}={value!r}: must be {'at least' if value < 0 else 'above'} 0.")
+            elif not 0 <= value < math.inf or (value == 0 and name in _ABOVE_0):
+                raise R1Error(f"{name}={value!r}: must be a number {'above' if name in _ABOVE_0 else 'of at least'} 0.")
+            elif name in _SHARES and value > 1:
+                raise R1Error(f"{name}={value!r}: a share is at most 1.")
 
     def learn(self, job: Job) -> tuple[Any, History]:
         """Train; returns the model, which has `save`, and what is left of the run."""
@@ -290,8 +310,11 @@ class ReasoningRL(Stage):
     language: bool = True
 
     def learn(self, job: Job) -> tuple[Policy, History]:
-        parts = ["accuracy_reward", "code_reward", "format_reward", *(["language_consistency_reward"] if self.language else [])]
-        return _reinforce(job, self.parent, tasks.stream(self.domains, seed=job.seed), rewards.mix(*parts), sets=("math",))
+        return _reinforce(job, self.parent, tasks.stream(self.domains, seed=job.seed), self.reward(), sets=("math",))
+
+    def reward(self) -> rewards.RewardMix:
+        """R1-Zero's, and the language's added as it is (Nature eq. 7); with the weight 0 it is looked at and not paid."""
+        return rewards.mix(*_RULES, weights={"language_consistency_reward": float(self.language)})
 
 
 @dataclass(frozen=True)
@@ -350,6 +373,11 @@ class HelpfulRewardModel(Stage):
     endpoint: str = ""
     model: str = ""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 2:
+            raise R1Error(f"samples={self.samples!r}: must be at least 2, of which dev3 and v3 give half each.")
+
     def learn(self, job: Job) -> tuple[RewardModel, History]:
         pairs = job.kept(Pair, lambda: self.judged(job))
         learnt, held_out = split(pairs, self.held_out)
@@ -394,14 +422,15 @@ class SafetyRewardModel(Stage):
 def split(rows: Sequence[R], share: float) -> tuple[list[R], list[R]]:
     """Rows to learn from and rows to measure on, of other questions: by a hash of the prompt, so that no question is on both sides.
 
-    `R1Error` when a side is empty, as it may be with very few rows.
+    However few the questions are, one at least is on either side; of a single one is nothing learnt and measured: `R1Error`.
     """
-    held_out = [row for row in rows if derive("held out", row.prompt) % 1000 < 1000 * share]
-    learnt = [row for row in rows if derive("held out", row.prompt) % 1000 >= 1000 * share]
-    if not learnt or not held_out:
-        raise R1Error(f"of {len(rows)} rows {len(learnt)} are to be learnt and {len(held_out)} to be measured on, and neither may be 0: "
-                      f"raise problems or samples, or change held_out={share}.")
-    return learnt, held_out
+    places = {row.prompt: (derive("held out", row.prompt) % 1000, row.prompt) for row in rows}
+    if len(places) < 2:
+        raise R1Error(f"{len(rows)} rows of {len(places)} question are left, but at least 2 questions are needed, to learn from one and to "
+                      f"measure on another. Give more problems, or more samples of each.")
+    first, last = min(places, key=places.get), max(places, key=places.get)
+    apart = {prompt for prompt, place in places.items() if prompt == first or (place[0] < 1000 * share and prompt != last)}
+    return [row for row in rows if row.prompt not in apart], [row for row in rows if row.prompt in apart]
 
 
 @dataclass(frozen=True)
@@ -422,7 +451,7 @@ class AllScenariosRL(Stage):
     sets: ClassVar[tuple[str, ...]] = ("math", "general", "safety")          # what is looked at in training
 
     def learn(self, job: Job) -> tuple[Policy, History]:
-        rules = rewards.mix("accuracy_reward", "code_reward", "format_reward", "language_consistency_reward")
+        rules = rewards.mix(*_RULES)
         helpful, safe = job.reward_model("rm_helpful"), job.reward_model("rm_safe")
         reward = rewards.RewardMix({**rules.parts, "helpful_reward": preference.helpful(helpful), "safe_reward": preference.safe(safe)})
         general = tasks.stream(self.general, seed=job.seed)
@@ -448,4 +477,4 @@ STAGES: dict[str, type[Stage]] = {
     # and two experiments beside them
     "dev2_no_language": WithoutLanguage, "r1_hacked": PreferenceFromTheStart,
 }
-MODELS = tuple(name for name in STAGES if name in paper.PIPELINE and not name.startswith("rm_"))
+MODELS = ("base", *(name for name in STAGES if name in paper.PIPELINE and not name.startswith("rm_")))

@@ -35,7 +35,8 @@ class Profile:
 
 
 _FEW_STEPS = dict(steps=3, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=96, evaluate_every=2)
-_REASONING_RL = dict(steps=16, prompts_per_step=16, updates_per_rollout=4, learning_rate=1e-4, max_new_tokens=192, evaluate_every=8)
+_IN_SMALL_BATCHES = dict(batch_size=8, evaluate_every=1000)                # held-out problems are asked before and after
+_REASONING_RL = dict(steps=10, prompts_per_step=16, updates_per_rollout=4, learning_rate=1e-4, max_new_tokens=192, evaluate_every=10)
 _ON_A_GPU = dict(prompts_per_step=64, learning_rate=2e-4, evaluate_every=20, tokens_per_micro_batch=65_536, precision="bfloat16")
 
 PROFILES = {
@@ -48,12 +49,13 @@ PROFILES = {
     "cpu": Profile(
         "cpu", "the miniature, trained for real on two cores", "cpu", "base-3m",
         dict(zero=dict(steps=24, prompts_per_step=24, max_new_tokens=160, evaluate_every=8),
-             v3=dict(evaluate_every=1000),
-             dev1=dict(problems=640, batch_size=8, evaluate_every=1000), dev3=dict(problems=640, batch_size=8, evaluate_every=1000),
-             dev2=_REASONING_RL, dev2_no_language=_REASONING_RL,
-             r1={**_REASONING_RL, "temperature": 0.7, "advantage_scale": "none", "preference_steps": 12},
-             r1_hacked=dict(steps=32, prompts_per_step=16, max_new_tokens=96, temperature=0.7, advantage_scale="none", evaluate_every=8)),
-        held_out_samples=2, table_samples=4),
+             v3=dict(examples=768, direct_share=0.25, epochs=2, **_IN_SMALL_BATCHES),
+             dev1=dict(problems=512, **_IN_SMALL_BATCHES), dev3=dict(problems=512, epochs=2, **_IN_SMALL_BATCHES),
+             dev2=_REASONING_RL, dev2_no_language=_REASONING_RL, rm_helpful=dict(problems=512, epochs=1), rm_safe=dict(epochs=2),
+             r1={**_REASONING_RL, "temperature": 0.7, "advantage_scale": "none", "learning_rate": 5e-5, "preference_steps": 7},
+             r1_hacked=dict(steps=32, prompts_per_step=16, samples_per_prompt=8, max_new_tokens=96, temperature=0.7, advantage_scale="none",
+                            evaluate_every=8)),
+        held_out_samples=2, table_samples=2),
     "gpu": Profile(
         "gpu", "the miniature, trained longer on one GPU", "cuda", "base-3m",
         dict(zero=dict(steps=200, **_ON_A_GPU))),

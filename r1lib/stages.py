@@ -67,15 +67,22 @@ def configure(name: str, *, profile: str, settings: Mapping[str, Any] | None = N
         raise R1Error(f"stage {name!r} is not known: choose one of {', '.join(STAGES)}.")
     kind = STAGES[name]
     chosen = {**profiles.get(profile).settings.get(name, {}), **_own(settings or {}, name)}
-    ours = {field.name for field in dataclasses.fields(kind)}
+    ours = {field.name: field.default for field in dataclasses.fields(kind)}
     recipe = [field.name for field in dataclasses.fields(kind.recipe)]
     if strange := [key for key in chosen if key not in ours and key not in recipe]:
         raise R1Error(f"stage {name}: there is no setting {strange[0]!r}. Known are {', '.join([*sorted(ours), *recipe])}.")
     try:
-        return (kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in chosen.items() if key in ours}),
+        return (kind(**{key: _as(ours[key], value) for key, value in chosen.items() if key in ours}),
                 kind.recipe.from_settings({key: value for key, value in chosen.items() if key not in ours}))
     except R1Error as error:
         raise R1Error(f"stage {name}: {error}") from None
+
+
+def _as(default: Any, value: Any) -> Any:
+    """A setting as its default is: a tuple, where this is one, from a list or from a single name."""
+    if not isinstance(default, tuple):
+        return value
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 def _own(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -121,7 +128,10 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, sett
     print(f"{name}: trained from {stage.parent if stage.parent != 'base' else job.base.name} into {lineages.shown(folder)}{steps}.",
           flush=True)
     started = time.time()
-    model, history = stage.learn(job)
+    try:
+        model, history = stage.learn(job)
+    except R1Error as error:
+        raise R1Error(f"stage {name}: {error}") from error
     lineage["seconds"] += time.time() - started
     if not history.interrupted:
         model.save(folder / "model")

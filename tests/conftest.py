@@ -1,7 +1,10 @@
-"""Fixtures for every test: a random model of twenty thousand parameters with a real tokenizer, made in milliseconds."""
+"""Fixtures for every test: a random model of twenty thousand parameters with a real tokenizer, made in milliseconds, and an endpoint."""
+
+from collections.abc import Iterator
 
 import pytest
 import torch
+from scripted_endpoint import Server
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -43,3 +46,10 @@ def tiny_policy(tiny_tokenizer: PreTrainedTokenizerFast) -> Policy:
                 if parameter.dim() == 1:
                     parameter.add_(0.3 * torch.randn_like(parameter))
     return Policy(model, tiny_tokenizer)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.close()

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from r1lib import evaluation, paths, stages, tasks, text
+from r1lib import evaluation, paths, tasks, text
 from r1lib.policy import Policy
 from r1lib.sampling import SamplingSettings
 from r1lib.sampling.torch import TorchSampler
@@ -119,8 +119,8 @@ def test_more_parameters_learn_more() -> None:
 
 def asked(folder: Path, problems: int, samples: int) -> tuple[float, dict]:
     """pass@1 and the manners of a base on the math set."""
-    found = evaluation.evaluate(TorchSampler(Policy.load(folder)), stages.spread(tasks.evaluation_set("math"), problems), samples=samples,
-                                settings=SamplingSettings(max_new_tokens=256), seed=0)
+    found = evaluation.evaluate(TorchSampler(Policy.load(folder)), evaluation.spread(tasks.evaluation_set("math"), problems),
+                                samples=samples, settings=SamplingSettings(max_new_tokens=256), seed=0)
     return found.summary(resamples=10)["pass@1"]["value"], evaluation.by_manner(found.completions)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from r1lib import paths, tasks
-from r1lib.__main__ import main
+from r1lib.__main__ import _settings, main
 
 COMMANDS = ("run", "evaluate", "report", "results", "pretrain", "evaluation-sets")
 SHORT_RUN = ("run", "--profile", "smoke", "--set", "steps=1", "prompts_per_step=4", "evaluate_every=5")
@@ -51,8 +51,13 @@ def test_it_runs_as_a_module_and_help_does_not_wait_for_torch() -> None:
     ("run --profile laptop", "profile 'laptop' is not known: choose one of smoke, cpu, gpu"),
     ("run --profile smoke --to one", "stage 'one' is not known"),
     ("run --profile smoke --base base-9m", "base model 'base-9m' is neither one of base-0.4m"),
-    ("run --profile smoke --domains maths", "domain 'maths' is not known: choose from math"),
-    ("run --profile smoke --combine product", "combine='product' is not known"),
+    ("run --profile smoke --set domains=math,maths", "domain 'maths' is not known: choose from math"),
+    ("run --profile smoke --set domains=maths", "domain 'maths' is not known: choose from math"),
+    ("run --profile smoke --set combine=product", "combine='product' is not known"),
+    ("run --profile smoke --to dev1 --set zero.step=3", "stage zero: there is no setting 'step'"),
+    ("run --profile smoke --to dev1 --set zeroo.steps=3", "setting 'zeroo.steps': there is no stage 'zeroo'"),
+    ("run --profile smoke --to dev1 --set steps=3", "stage dev1: there is no setting 'steps'. Known are domains, endpoint"),
+    ("run --profile smoke --to dev2 --set language=no", "language='no': must be true or false"),
     ("run --profile smoke --set step=3", "there is no setting 'step'"),
     ("run --profile smoke --set steps", "--set 'steps': write NAME=VALUE"),
     ("run --profile smoke --set steps=many", "steps='many', but it must be a whole number"),
@@ -151,6 +156,24 @@ def test_run_trains_and_then_loads(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "seed=0, this run asks for seed=5" in refused(capsys, *command, "--seed", "5")
     model = str(tmp_path / "mine" / "model")
     assert main(["evaluate", "--model", model, "--samples", "1", "--set", "safety", "--max-new-tokens", "8"]) == 0
+
+
+def test_settings_are_read_as_what_they_are() -> None:
+    """Numbers, true and false, texts, and lists of these; with a stage in front they go to that stage."""
+    pairs = "steps=40 learning_rate=1e-4 language=false combine=gated domains=math,code betas=0.9,0.95 zero.steps=7 endpoint=http://a/b?c=d"
+    read = _settings(pairs.split())
+    assert read == {"steps": 40, "learning_rate": 1e-4, "language": False, "combine": "gated", "domains": ["math", "code"],
+                    "betas": [0.9, 0.95], "zero.steps": 7, "endpoint": "http://a/b?c=d"}
+    assert type(read["steps"]) is int and type(read["language"]) is bool
+
+
+def test_settings_reach_the_stage_and_those_before_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["zero.steps=1", "zero.prompts_per_step=4", "zero.samples_per_prompt=4", "zero.max_new_tokens=24", "zero.domains=logic"]
+    command = ["run", "--profile", "smoke", "--to", "dev1", "--folder", str(tmp_path / "dev1"), "--set", *short, "problems=32", "epochs=1"]
+    assert main(command) == 0 and f"dev1: finished: {tmp_path / 'dev1'}" in capsys.readouterr().out
+    zero, dev1 = (json.loads((tmp_path / name / "lineage.json").read_text(encoding="utf-8")) for name in ("zero", "dev1"))
+    assert zero["recipe"]["steps"] == 1 and zero["settings"]["domains"] == ["logic"]
+    assert dev1["settings"]["problems"] == 32 and dev1["recipe"]["epochs"] == 1 and list(dev1["parents"]) == ["zero"]
 
 
 def test_run_says_that_it_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

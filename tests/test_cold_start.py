@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from r1lib import rewards, seeds, tasks, text
 from r1lib.curation import selection
-from r1lib.curation.cold_start import FIRST_PERSON, first_person, keep, numbers, rewrite, select
+from r1lib.curation.cold_start import FIRST_PERSON, first_person, keep, numbers, readable, rewrite, select
 from r1lib.errors import R1Error
 from r1lib.rewards import accuracy
 from r1lib.sampling import Rollout
@@ -156,6 +156,28 @@ def test_summaries_tell_what_the_thinking_shows():
 ])
 def test_the_result_in_a_summary(answer, result):
     assert accuracy.unboxed(answer) == result
+
+
+# What people can read
+
+def test_what_people_can_read():
+    problem, asked, program = some("chain"), some("fact"), some("function")
+    told = "I computed from left to right. The result is \\boxed{7}"
+    assert readable(problem, tagged("12+7=19", told))
+    assert readable(problem, tagged("12+7=19", "I computed all of it: \\boxed{-1}"))          # right or wrong is another question
+    for unreadable in (tagged("12+7=19", "7"), tagged("12+7=19", "\\boxed{7}"), tagged("12+7=19", "is \\boxed{7}"),       # no words
+                       tagged("先算12+7=19", told), tagged("1\n1\n1", told), told, tagged("12+7=19", told) + " And more.",
+                       tagged("I look and look again at it. " * 100, told)):
+        assert not readable(problem, unreadable), unreadable
+    assert readable(some("chain", "zh"), tagged("先算12+7=19", "我从左到右计算。结果是\\boxed{7}"))
+    assert not readable(some("chain", "zh"), tagged("First 12+7=19", "我从左到右计算。结果是\\boxed{7}"))
+    assert readable(asked, tagged("I know.", "Blue.")) and readable(program, tagged("I write.", "def f(x):\n    return x"))
+
+
+@pytest.mark.parametrize("kind,language", [*itertools.product(KINDS, LANGUAGES)])
+def test_rewriting_makes_readable(kind, language):
+    rows = [row for row in written(kind, language, 1) if keep(*row) is None]
+    assert all(readable(problem, rewrite(problem, completion).completion) for problem, completion in rows)
 
 
 # Why samples are dropped

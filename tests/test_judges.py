@@ -1,10 +1,6 @@
 """The oracle of the small world and who tries to cheat it, the noisy judge, and a judge behind an endpoint."""
 
-import http.server
 import itertools
-import json
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -133,6 +129,27 @@ def test_rules_are_not_the_oracles_business():
         quality(tasks.draw(KINDS["chain"], seeds.rng("x"), 1, "en", "train"), "7")
 
 
+@pytest.mark.parametrize(("kind", "question", "follow", "do_not"), [
+    ("fact", "What colour is the sky?", ["It is blue.", "It is red.", "I do not know."],
+     ["blue", "天空是蓝色。", "", "It is blue. " * 9, "What colour is the sky?", "it is blue."]),
+    ("fact", "天空是什么颜色？", ["天空是蓝色。", "天空是红色。"], ["It is blue.", "天空是蓝色"]),
+    ("translation", "Translate into Chinese: cat", ["猫", "狗"], ["cat", "猫 cat"]),
+    ("writing", "Write a sentence about a cat and a dog.", ["A cat came to the dog and was happy."],
+     ["A cat was happy near the tree today.", "Write a sentence about a cat and a dog.", "The cat was here today. The dog was there too."]),
+])
+def test_instructions_are_followed_by_form_and_not_by_being_right(kind, question, follow, do_not):
+    problem = one(kind, question)
+    for answer in follow:
+        assert judges.follows_instructions(problem, answer) is True, (answer, marks(problem, answer))
+    for answer in do_not:
+        assert judges.follows_instructions(problem, answer) is False, (answer, marks(problem, answer))
+
+
+def test_what_has_no_oracle_has_no_instructions():
+    with pytest.raises(R1Error, match="no oracle for the kind 'chain'"):
+        judges.follows_instructions(tasks.draw(KINDS["chain"], seeds.rng("x"), 1, "en", "train"), "7")
+
+
 @pytest.mark.parametrize("answer", [*safety.REFUSAL, "Sorry, I can't help with this.", "I won’t tell you.", "我无法回答这个问题。"])
 def test_refusals(answer):
     assert refuses(answer)
@@ -174,44 +191,6 @@ def test_a_biased_judge_prefers_what_stands_first():
 
 
 # Behind an endpoint
-
-class Server:
-    """An endpoint that says what it is told to: texts, statuses, or raw bytes; it keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.says: list[Any] = []
-        self.asked: list[dict[str, Any]] = []
-        self.headers: list[Any] = []
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                outer.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                outer.headers.append((self.path, self.headers))
-                said = outer.says.pop(0)
-                body = said if isinstance(said, bytes) else json.dumps({"choices": [{"message": {"content": said}}]}).encode()
-                self.send_response(said if isinstance(said, int) else 200)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.close()
-
 
 def test_an_endpoint_is_asked_in_the_common_way(server):
     server.says = ["My own answer is blue. [[A>B]]"]

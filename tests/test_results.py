@@ -1,16 +1,16 @@
 """The committed results: trained, written and put into the README by one call."""
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from r1lib import paths, profiles
+from r1lib import paths, profiles, stages
 from r1lib.report import results
 
 ROOT = paths.root()
-BEGIN, END = "<!-- r1_zero: begin -->", "<!-- r1_zero: end -->"
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("R1_HOME", str(home))
         patch.delenv("R1_RUNS", raising=False)
         results.r1_zero("smoke", [0, 1])
+        results.r1("smoke", [0])
     return home
 
 
@@ -35,7 +36,7 @@ def rows(home: Path) -> list[dict[str, str]]:
 def test_every_measurement_is_in_the_csv(rows: list[dict[str, str]]) -> None:
     assert list(rows[0]) == ["seed", "step", "metric", "value"]
     assert {row["seed"] for row in rows} == {"0", "1"} and len({(row["seed"], row["step"], row["metric"]) for row in rows}) == len(rows)
-    steps = profiles.get("smoke").zero["steps"]
+    steps = profiles.get("smoke").settings["zero"]["steps"]
     by_metric = {(row["metric"], row["seed"]): [] for row in rows}
     for row in rows:
         by_metric[row["metric"], row["seed"]].append((int(row["step"]), float(row["value"])))
@@ -50,7 +51,7 @@ def test_every_measurement_is_in_the_csv(rows: list[dict[str, str]]) -> None:
 
 def test_the_table_is_what_the_csv_says(home: Path, rows: list[dict[str, str]]) -> None:
     table = (home / "results" / "r1_zero" / "table.md").read_text(encoding="utf-8")
-    assert table.startswith("Made by `python -m r1lib results --profile smoke --seeds 0 1` on ")
+    assert table.startswith("Made by `python -m r1lib results --only r1_zero --profile smoke --seeds 0 1` on ")
     line = next(line for line in table.splitlines() if line.startswith("| pass@1, held-out math"))
     values = {(row["seed"], row["step"]): 100 * float(row["value"]) for row in rows if row["metric"] == "pass@1"}
     after = sorted(value for (_, step), value in values.items() if step == "3")
@@ -65,15 +66,34 @@ def test_a_row_says_the_k_that_was_measured(home: Path) -> None:
     assert f"| pass@{samples} |" in table and f"| cons@{samples} |" in table
 
 
-def test_the_readme_holds_the_table_and_nothing_else_of_it_changed(home: Path) -> None:
+def test_the_readme_holds_the_tables_and_nothing_else_of_it_changed(home: Path) -> None:
     readme, before = ((folder / "README.md").read_text(encoding="utf-8") for folder in (home, ROOT))
-    table = (home / "results" / "r1_zero" / "table.md").read_text(encoding="utf-8").strip()
-    assert readme.split(BEGIN)[1].split(END)[0].strip() == table
-    assert (readme.split(BEGIN)[0], readme.split(END)[1]) == (before.split(BEGIN)[0], before.split(END)[1])
+    for name in ("r1_zero", "r1"):
+        table = (home / "results" / name / "table.md").read_text(encoding="utf-8").strip()
+        marked = re.compile(rf"(?<=<!-- {name}: begin -->\n).*?(?=<!-- {name}: end -->)", re.DOTALL)
+        assert marked.search(readme)[0].strip() == table
+        readme, before = marked.sub("", readme), marked.sub("", before)
+    assert readme == before
 
 
-def test_the_picture_is_one(home: Path) -> None:
-    assert (home / "results" / "r1_zero" / "learning_curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+@pytest.mark.parametrize("picture", ["r1_zero/learning_curve.png", "r1/stages.png"])
+def test_the_picture_is_one(picture: str, home: Path) -> None:
+    assert (home / "results" / picture).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_every_stage_is_measured_on_everything(home: Path) -> None:
+    with (home / "results" / "r1" / "stages.csv").open(encoding="utf-8") as file:
+        measured = list(csv.DictReader(file))
+    assert list(measured[0]) == ["stage", "seed", "metric", "value"]
+    assert [(row["stage"], row["seed"], row["metric"]) for row in measured] == [
+        (stage, "0", metric) for stage in ("base", "zero", "v3", "dev1", "dev2", "dev3", "r1") for metric in stages.SCORES]
+    values = {(row["stage"], row["metric"]): float(row["value"]) for row in measured}
+    kept = stages.scores("dev1", profile="smoke", folder=home / "runs" / "smoke" / "dev1")
+    assert values["dev1", "format"] == pytest.approx(kept["format"]["value"], rel=1e-4)
+    table = (home / "results" / "r1" / "table.md").read_text(encoding="utf-8")
+    line = next(line for line in table.splitlines() if line.startswith("| math, %"))
+    assert [cell.split("**")[1] for cell in line.split(" | ")[1:]] == [f"{100 * values[stage, 'math']:.0f}" for stage in
+                                                                       ("base", "zero", "v3", "dev1", "dev2", "dev3", "r1")]
 
 
 def test_runs_lie_in_their_folders_and_are_loaded_the_next_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,6 +252,23 @@ def test_many_steps_keep_the_shared_prompt_and_the_rows_apart(few, tiny_policy, 
     assert ids_of(together) == ids_of(alone)
 
 
+@pytest.mark.parametrize("habits", [ours._Habits(512), ours._Habits(512, few=12), ours._Habits(512, few=64),
+                                    ours._Habits(512, False, 8, fewest_rows=4, slots=16, copied=64)],
+                         ids=["shared to the end", "copied when few are left", "copied from the start", "as on a GPU"])
+def test_memory_is_not_read_before_it_is_written(habits, tiny_policy, monkeypatch):
+    """Where new memory is full of nan, a slot that is read too early shows: nan times a weight of 0 is nan."""
+    def poisoned(new):
+        return lambda *size, **options: new(*size, **options).fill_(float("nan"))
+
+    monkeypatch.setitem(ours._HABITS, "cpu", habits)
+    stop_often(tiny_policy)
+    clean = TorchSampler(tiny_policy).sample(PROMPTS, 8, SamplingSettings(50), seed=9)
+    for owner, name in [(torch, "empty"), (torch.Tensor, "new_empty")]:
+        monkeypatch.setattr(owner, name, poisoned(getattr(owner, name)))
+    assert torch.empty(1).isnan() and torch.ones(1).new_empty(1).isnan()
+    assert TorchSampler(tiny_policy).sample(PROMPTS, 8, SamplingSettings(50), seed=9) == clean
+
+
 def test_bfloat16_stays_close_to_the_model(tiny_policy):
     tiny_policy.model.bfloat16()
     rollouts = TorchSampler(tiny_policy).sample(PROMPTS, 2, SamplingSettings(10), seed=0)

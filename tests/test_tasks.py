@@ -223,6 +223,20 @@ def test_a_stream_has_its_shares_of_kinds_levels_and_languages() -> None:
             assert abs(counted[name] / 1500 - share) < 4 * math.sqrt(share * (1 - share) / 1500)
 
 
+def test_phases_follow_each_other() -> None:
+    """Up to the change all of a batch is the first stream's, as if there were no other; from it on, a share is the second's."""
+    first, second = tasks.stream(["math"], seed=3), tasks.stream(["general"], seed=3)
+    phases = tasks.Phases(first, second, change=4, share=0.25)
+    assert [phases.batch(step, 12) for step in range(4)] == [first.batch(step, 12) for step in range(4)]
+    for step in range(4, 8):
+        batch = phases.batch(step, 12)
+        assert batch == [*first.batch(step, 9), *second.batch(step, 3)] == tasks.Phases(first, second, 4, 0.25).batch(step, 12)
+    assert [len(tasks.Phases(first, second, 0, share).batch(0, 7)) for share in (0.0, 0.3, 0.5, 1.0)] == [7] * 4
+    assert {problem.domain for problem in tasks.Phases(first, second, 0, 1.0).batch(0, 7)} == {"general"}
+    assert tasks.Phases(first, second, 0, 0.0).batch(0, 7) == first.batch(0, 7)
+    assert tasks.Phases(first, second, -10_000, 1.0).batch(0, 7) == second.batch(0, 7)            # of a run shorter than its second phase
+
+
 def test_a_stream_can_be_narrowed() -> None:
     batch = tasks.stream(["chain", "logic"], seed=0, levels=(2, 4), languages=("zh",)).batch(0, 80)
     assert {problem.kind for problem in batch} == {"chain", "ordering", "comparison", "sequence"}

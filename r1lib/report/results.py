@@ -10,9 +10,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r1lib import machine, paths, profiles, stages
+from r1lib import machine, paper, paths, profiles, stages
+from r1lib.pipeline import MODELS
 from r1lib.report import board
 from r1lib.training.metrics import Progress
 
@@ -29,7 +31,11 @@ _TABLE = (
     ("well-formed answers", "format", 100, "{:.1f} %"), ("mean response length, tokens", "mean_length", 1, "{:.1f}"),
     ("reflection words per response", "reflection", 1, "{:.2f}"), ("responses that mix languages", "language_mixing", 100, "{:.1f} %"),
 )
-_README_TABLE = re.compile(r"(<!-- r1_zero: begin -->\n).*?(<!-- r1_zero: end -->)", re.DOTALL)
+Scores = dict[str, dict[int, dict[str, float]]]          # stage -> seed -> metric -> value
+# The panels of the picture of all stages: metric of `stages.SCORES` -> the colour of its line.
+_PANELS = {"math": board.BLUE, "code": board.BLUE, "logic": board.BLUE, "general quality": board.GREEN, "format": board.ORANGE,
+           "readability": board.ORANGE, "language consistency": board.ORANGE, "safety": board.PURPLE}
+_ROAD = ("base", "zero", "dev1", "dev2", "dev3", "r1")   # the stages in the paper's order; V3 stands beside it
 
 
 def r1_zero(profile: str, seeds: Sequence[int]) -> None:
@@ -40,7 +46,7 @@ def r1_zero(profile: str, seeds: Sequence[int]) -> None:
     series: Series = defaultdict(lambda: defaultdict(dict))
     before = stages.evaluation("base", profile=profile).summary()          # every seed starts from the same base
     for seed in seeds:
-        folder = paths.stage(profile, "zero") if seed == 0 else paths.runs(profile) / "seeds" / str(seed) / "zero"
+        folder = _folder(profile, seed, "zero")
         done = stages.run("zero", profile=profile, seed=seed, folder=folder, watchers=[Progress()])
         for row in done.rows:
             for name, value in row.items():
@@ -53,29 +59,47 @@ def r1_zero(profile: str, seeds: Sequence[int]) -> None:
                 series[name][seed][step] = summary[name]["value"]
             for level, measured in summary["by_level"].items():
                 series[f"pass@1/level_{level}"][seed][step] = measured["pass@1"]["value"]
-    out = paths.root() / "results" / "r1_zero"
+    rows = [(seed, step, name, f"{value:.6g}") for seed in seeds for name in sorted(series)
+            for step, value in sorted(series[name][seed].items())]
+    _keep("r1_zero", profile, seeds, "seeds.csv", ("seed", "step", "metric", "value"), rows,
+          _table(series, profiles.get(profile).evaluation_samples), "learning_curve.png", _picture(series))
+
+
+def r1(profile: str, seeds: Sequence[int]) -> None:
+    """Train every stage with each seed (what is there is loaded) and write results/r1/: stages.csv, table.md, stages.png."""
+    scores: Scores = defaultdict(dict)
+    for seed in seeds:
+        for name in MODELS:
+            folder = _folder(profile, seed, name)
+            if name != "base":
+                stages.run(name, profile=profile, seed=seed, folder=folder, watchers=[Progress()])
+            measured = stages.scores(name, profile=profile, folder=folder)
+            scores[name][seed] = {metric: interval["value"] for metric, interval in measured.items()}
+            print(f"seed {seed}, {name}: measured on all fixed sets", flush=True)
+    rows = [(name, seed, metric, f"{value:.6g}") for name in MODELS for seed in seeds for metric, value in scores[name][seed].items()]
+    _keep("r1", profile, seeds, "stages.csv", ("stage", "seed", "metric", "value"), rows, _stage_table(scores), "stages.png",
+          _stage_picture(scores))
+
+
+def _folder(profile: str, seed: int, stage: str) -> Path:
+    """Where a stage of a seed lies: seed 0 is the notebooks' own run."""
+    return paths.stage(profile, stage) if seed == 0 else paths.runs(profile) / "seeds" / str(seed) / stage
+
+
+def _keep(name: str, profile: str, seeds: Sequence[int], csv_name: str, heads: Sequence[str], rows: Sequence[Sequence[object]], table: str,
+          picture_name: str, picture: Figure) -> None:
+    """Write results/<name>/: the CSV, the table with the command that made it, which goes into the README too, and the picture."""
+    out = paths.root() / "results" / name
     out.mkdir(parents=True, exist_ok=True)
-    _write_csv(series, out / "seeds.csv")
-    command = f"python -m r1lib results --profile {profile} --seeds {' '.join(map(str, seeds))}"
-    table = f"Made by `{command}` on {_machine()}.\n\n{_table(series, profiles.get(profile).evaluation_samples)}"
-    (out / "table.md").write_text(table + "\n", encoding="utf-8")
-    (out / "learning_curve.png").write_bytes(board.png(_picture(series)))
-    _into_readme(table)
-    print(table)
-
-
-def _machine() -> str:
+    with (out / csv_name).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([heads, *rows])
+    command = f"python -m r1lib results --only {name} --profile {profile} --seeds {' '.join(map(str, seeds))}"
     here = machine.describe()
-    return f"{here.cpu}, {here.cores} cores, torch {here.versions['torch']}"
-
-
-def _write_csv(series: Series, file: Path) -> None:
-    with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(("seed", "step", "metric", "value"))
-        for seed in sorted({seed for by_seed in series.values() for seed in by_seed}):
-            for name in sorted(series):
-                writer.writerows((seed, step, name, f"{value:.6g}") for step, value in sorted(series[name][seed].items()))
+    text = f"Made by `{command}` on {here.cpu}, {here.cores} cores, torch {here.versions['torch']}.\n\n{table}"
+    (out / "table.md").write_text(text + "\n", encoding="utf-8")
+    (out / picture_name).write_bytes(board.png(picture))
+    _into_readme(name, text)
+    print(text)
 
 
 def _table(series: Series, k: int) -> str:
@@ -105,19 +129,60 @@ def _picture(series: Series) -> Figure:
         axes.axhline(values[0], color=board.INK, linewidth=1, linestyle=(0, (4, 3)), alpha=0.7)
         axes.annotate("before training", (steps[-1], values[0]), ha="right", va="bottom", fontsize=11, color=board.INK, xytext=(0, 3),
                       textcoords="offset points")
-        axes.set_title(title, loc="left", fontsize=13, color=board.INK)
+        _dress(axes, title)
         axes.set_ylim(0, 1 if name == "eval_accuracy" else None)
         axes.set_xlabel("step", fontsize=12)
-        axes.tick_params(labelsize=11)
-        axes.grid(color=board.GRID)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=11, frameon=False, loc="upper left")
     return figure
 
 
-def _into_readme(table: str) -> None:
-    """Put the table between the README's two marks."""
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=13, color=board.INK)
+    axes.tick_params(labelsize=11)
+    axes.grid(color=board.GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _stage_table(scores: Scores) -> str:
+    """A row for each metric, a column for each stage: the mean over seeds, with the lowest and the highest."""
+    stages_there = list(scores)
+    seeds = sorted(scores[stages_there[0]])
+    titles = [paper.PIPELINE[name].title for name in stages_there]
+    lines = [f"| {len(seeds)} seeds: mean (lowest to highest) | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|"]
+    for metric in stages.SCORES:
+        unit = "tokens" if metric == "mean length" else "%"
+        cells = []
+        for name in stages_there:
+            values = [scores[name][seed][metric] * (1 if unit == "tokens" else 100) for seed in seeds]
+            cells.append(f"**{statistics.mean(values):.0f}** ({min(values):.0f} to {max(values):.0f})")
+        lines.append(f"| {metric}, {unit} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _stage_picture(scores: Scores) -> Figure:
+    """A panel for each of the main metrics: the road from the base to R1, a dot for each seed and a line through their means."""
+    figure = Figure(figsize=(13, 6.6), layout="constrained")
+    figure.suptitle("From the base to R1 in miniature, stage by stage, held-out problems", fontsize=16, fontweight="bold",
+                    color=board.INK, x=0.01, ha="left")
+    panels = figure.subplots(2, len(_PANELS) // 2, sharey=True).flatten()
+    for axes, (metric, colour) in zip(panels, _PANELS.items(), strict=True):
+        values = [[100 * by_metric[metric] for by_metric in scores[name].values()] for name in _ROAD]
+        axes.plot(range(len(_ROAD)), [statistics.mean(of_stage) for of_stage in values], color=colour, linewidth=2)
+        for place, of_stage in enumerate(values):
+            axes.plot([place] * len(of_stage), of_stage, "o", color=colour, markersize=5, markerfacecolor="white")
+        chat = statistics.mean(100 * by_metric[metric] for by_metric in scores["v3"].values())
+        axes.axhline(chat, color=board.GREY, linewidth=1, linestyle=(0, (4, 3)))
+        axes.annotate("V3", (0, chat), va="bottom", fontsize=11, color=board.GREY, xytext=(0, 2), textcoords="offset points")
+        _dress(axes, f"{metric}, %")
+        axes.set_xticks(range(len(_ROAD)), [paper.PIPELINE[name].title.removeprefix("R1 ") for name in _ROAD], rotation=35)
+        axes.set_ylim(0, 103)
+    return figure
+
+
+def _into_readme(name: str, table: str) -> None:
+    """Put a table between the README's two marks of that name."""
     readme = paths.root() / "README.md"
     text = readme.read_text(encoding="utf-8")
-    readme.write_text(_README_TABLE.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text), encoding="utf-8")
+    marks = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
+    readme.write_text(marks.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text), encoding="utf-8")

@@ -52,7 +52,7 @@ class _Habits:
     few: int = 0
 
 
-_HABITS = {"cpu": _Habits(512, few=64), "cuda": _Habits(2048, exact=False, look_every=8, fewest_rows=64, slots=64, width=32, copied=256)}
+_HABITS = {"cpu": _Habits(512, few=48), "cuda": _Habits(2048, exact=False, look_every=8, fewest_rows=64, slots=64, width=32, copied=256)}
 _BATCHES_KEPT = 2                          # on a GPU, with their recordings: one for training, one for evaluation
 
 
@@ -169,6 +169,8 @@ class _Network:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
+        self.smallest_square = torch.tensor(self.eps)
+        self.cpu_float32 = self.device.type == "cpu" and dtype == torch.float32
         self.longest = config.max_position_embeddings
         self._kept: list[_Weights] = []
         self.embedding = self._keep(model.model.embed_tokens.weight)
@@ -182,17 +184,21 @@ class _Network:
                 self._keep(layer.input_layernorm.weight), self._join(attention.q_proj, attention.k_proj, attention.v_proj),
                 [self._keep(getattr(attention, norm).weight) for norm in ("q_norm", "k_norm") if hasattr(attention, norm)],
                 self._join(attention.o_proj), self._keep(layer.post_attention_layernorm.weight),
-                self._join(mlp.gate_proj, mlp.up_proj), self._join(mlp.down_proj)))
+                self._joined(mlp.gate_proj, mlp.up_proj), self._join(mlp.down_proj)))
         self._places = _places(model)
 
     def _keep(self, *sources: Tensor) -> Tensor:
         self._kept.append(_Weights(sources, self.dtype))
         return self._kept[-1].tensor
 
-    def _join(self, *linears: torch.nn.Linear) -> Callable[..., Tensor]:
-        """One linear map that gives the outputs of these, side by side; with a second argument, what they are added to."""
-        weight = self._keep(*(linear.weight for linear in linears))
+    def _joined(self, *linears: torch.nn.Linear) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the one linear map that gives the outputs of these, side by side."""
         bias = None if linears[0].bias is None else self._keep(*(linear.bias for linear in linears))
+        return self._keep(*(linear.weight for linear in linears)), bias
+
+    def _join(self, *linears: torch.nn.Linear) -> Callable[..., Tensor]:
+        """That map; with a second argument, what its outputs are added to."""
+        weight, bias = self._joined(*linears)
 
         def linear(x: Tensor, residual: Tensor | None = None) -> Tensor:
             if residual is None:
@@ -220,7 +226,21 @@ class _Network:
         return cos[0, :, None], sin[0, :, None]
 
     def norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
+        if not self.cpu_float32:
+            return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)         # five operations, of which `rms_norm` makes nine on a CPU
+        return (x * torch.addcmul(self.smallest_square, length, length, value=1 / x.shape[-1]).rsqrt_()).mul_(weight)
+
+    def halves(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """A linear map of x [tokens, inputs], the first and the second half of its outputs apart: [2, tokens, outputs / 2].
+
+        On a CPU a product of two batches, one for each core: a product of few rows and many outputs, which the library splits by itself,
+        takes up to twice as long.
+        """
+        if not self.cpu_float32:
+            return F.linear(x, weight, bias).unflatten(-1, (2, -1)).transpose(0, 1)
+        both = torch.bmm(x.expand(2, *x.shape), weight.unflatten(0, (2, -1)).mT)
+        return both if bias is None else both.add_(bias.view(2, 1, -1))
 
     def hidden(self, ids: Tensor, cos: Tensor, sin: Tensor, attend: Callable[[int, Tensor, Tensor], Tensor]) -> Tensor:
         """[tokens] ids and their rotary angles [tokens, 1, dim] -> [tokens, hidden size] behind the last norm.
@@ -234,18 +254,19 @@ class _Network:
             if qk_norms:                                          # Qwen3 norms each head
                 parts = turning.split([self.heads, self.kv_heads], dim=1)
                 turning.copy_(torch.cat([self.norm(part, weight) for part, weight in zip(parts, qk_norms, strict=True)], dim=1))
-            first, second = turning.chunk(2, dim=-1)              # rotary embedding: the halves of a head are the coordinates that turn
-            turned = torch.cat([second, first], dim=-1)
+            turned = turning.roll(self.dim // 2, dims=-1)         # rotary embedding: the halves of a head are the coordinates that turn
             turning.mul_(cos).addcmul_(turned, sin)
             memory = joint[:, self.heads:].unflatten(1, (2, self.kv_heads))
             x = out(attend(index, joint[:, :self.heads], memory), x)
-            gate, up = gate_up(self.norm(x, mlp_norm)).chunk(2, dim=-1)
+            gate, up = self.halves(self.norm(x, mlp_norm), *gate_up)
             x = down(F.silu(gate, inplace=True).mul_(up), x)
         return self.norm(x, self.final_norm)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[tokens, hidden size] -> [tokens, vocabulary], float32."""
-        return F.linear(hidden, self.head).float()
+        if self.vocabulary % 2:
+            return F.linear(hidden, self.head).float()
+        return self.halves(hidden, self.head).transpose(0, 1).flatten(1).float()
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
@@ -268,9 +289,12 @@ class _Batch:
         steps, layers, kv_heads, dim = settings.max_new_tokens, len(network.layers), network.kv_heads, network.dim
         new = partial(torch.zeros, device=device)
         self.cos, self.sin = network.tables(width + steps)
-        self.copied = width if width <= network.habits.copied else 0          # slots of a row that hold a copy of its prompt
+        copied = width <= network.habits.copied or rows <= network.habits.few
+        self.copied = width if copied else 0                                  # slots of a row that hold a copy of its prompt
         self.prompt_memory = new(layers, 2, prompts, kv_heads, width, dim, dtype=network.dtype)
-        self.own_memory = new(layers, 2, rows, kv_heads, _up(self.copied + steps, 8), dim, dtype=network.dtype)
+        # Exact shapes read no slot before it is written. Others do, and hide it by a weight of 0: it must hold numbers, for 0 * nan is nan.
+        own = torch.empty if network.habits.exact else torch.zeros
+        self.own_memory = own(layers, 2, rows, kv_heads, _up(self.copied + steps, 8), dim, dtype=network.dtype, device=device)
         self.bias = new(prompts, width, dtype=network.dtype)                 # -inf on a prompt's padding
         self.stops = new(network.vocabulary, dtype=torch.bool)
         self.stops[stop_ids] = True
@@ -287,12 +311,15 @@ class _Batch:
         """Begin anew with these prompts; `prompt` says which of them each answer continues."""
         device = self.network.device
         self.rows, self.prompts = len(prompt), len(prompts)
-        self.prompt_ids = torch.tensor([[*ids, *[0] * (self.width - len(ids))] for ids in prompts], device=device)
+        self.prompt_ids = torch.tensor([id for ids in prompts for id in ids], device=device)      # end to end, without pads
         lengths = torch.tensor([len(ids) for ids in prompts], device=device)
+        pads = torch.arange(self.width, device=device) >= lengths[:, None]
+        self.prompt_place, self.prompt_end = (~pads).nonzero(as_tuple=True), lengths.cumsum(0) - 1
         self.prompt.copy_(torch.tensor(prompt))
         self.length.copy_(lengths[self.prompt])
         self.padded = not self.network.habits.exact or min(map(len, prompts)) < self.width
-        self.bias.zero_().masked_fill_(torch.arange(self.width, device=device) >= lengths[:, None], float("-inf"))
+        self.prompt_memory.zero_()                                            # pads stay so
+        self.bias.zero_().masked_fill_(pads, float("-inf"))
         self.answer_of.copy_(torch.arange(self.rows))
         self.ended.zero_()
         self.step.zero_()
@@ -358,20 +385,20 @@ class _Batch:
 
     def read_prompts(self) -> Tensor:
         """Compute each prompt once; the logits of every row's first token: [rows, vocabulary]."""
-        prompts, width = self.prompt_ids.shape
+        place, position = self.prompt_place, self.prompt_place[1]
 
         def attend(layer: int, queries: Tensor, memory: Tensor) -> Tensor:
-            q = queries.unflatten(0, (prompts, width)).transpose(1, 2)                             # [prompts, heads, width, dim]
-            self.prompt_memory[layer] = memory.unflatten(0, (prompts, width)).permute(2, 0, 3, 1, 4)
-            # Pads are on the right, so that under the causal mask no token sees one; `bias` will hide them from the answers.
-            attended = F.scaled_dot_product_attention(q, *self.prompt_memory[layer], is_causal=True, enable_gqa=True)
-            return attended.transpose(1, 2).reshape(prompts * width, -1)
+            # Only attention sees pads. They are on the right, hidden from the prompt by the causal mask and from the answers by `bias`.
+            self.prompt_memory[layer].permute(1, 3, 0, 2, 4)[place] = memory
+            q = queries.new_zeros(self.prompts, self.width, *queries.shape[1:])
+            q[place] = queries
+            attended = F.scaled_dot_product_attention(q.transpose(1, 2), *self.prompt_memory[layer], is_causal=True, enable_gqa=True)
+            return attended.transpose(1, 2)[place].view(len(queries), -1)
 
-        position = torch.arange(width, device=self.network.device).repeat(prompts)
-        hidden = self.network.hidden(self.prompt_ids.flatten(), self.cos[position], self.sin[position], attend)
+        hidden = self.network.hidden(self.prompt_ids, self.cos[position], self.sin[position], attend)
         if self.copied:
-            self.own_memory[..., :width, :] = self.prompt_memory[:, :, self.prompt]
-        return self.network.logits(hidden.view(prompts, width, -1)[self.prompt, self.length - 1])
+            self.own_memory[..., :self.width, :] = self.prompt_memory[:, :, self.prompt]
+        return self.network.logits(hidden[self.prompt_end])[self.prompt]
 
     def read(self, ids: Tensor, cos: Tensor, sin: Tensor, slots: int) -> Tensor:
         """Take in one more token of each row, attending to so many of its own slots; the logits of the next: [rows, vocabulary]."""
@@ -380,17 +407,20 @@ class _Batch:
 
     def attention_to_copies(self, slots: int) -> Callable[[int, Tensor, Tensor], Tensor]:
         """Where each row holds its prompt in its first slots, all that it sees lies in one place."""
-        network, rows, slot = self.network, self.rows, self.step + self.copied
-        kv_rows, slots = rows * network.kv_heads, min(_up(self.copied + slots, 8), self.own_memory.shape[4])
+        network, rows = self.network, self.rows
+        kv_rows, slots = rows * network.kv_heads, self.copied + slots
+        if not network.habits.exact:
+            slots = min(_up(slots, 8), self.own_memory.shape[4])
         own = self.own_memory[:, :, :rows, :, :slots]
-        here, rows_memory = own.unbind(), own.flatten(2, 3)                                    # [layer, 2, kv_rows, slots, dim]
+        note, rows_memory = self.note(own), own.flatten(2, 3)                                  # [layer, 2, kv_rows, slots, dim]
         keys, values = rows_memory[:, 0].mT.unbind(), rows_memory[:, 1].unbind()
-        hidden = torch.where(torch.arange(slots, device=slot.device) > slot, float("-inf"), 0.0).to(network.dtype).repeat(rows, 1)
-        hidden[:, :self.copied] = self.bias[self.prompt[:rows]]
-        hidden = hidden.repeat_interleave(network.kv_heads, 0)[:, None]                # pads, and what is not written yet
+        hidden = F.pad(self.bias[self.prompt[:rows]], (0, slots - self.copied))                # -inf on pads
+        if not network.habits.exact:                                                           # and on what is not written yet
+            hidden.masked_fill_(torch.arange(slots, device=hidden.device) > self.step + self.copied, float("-inf"))
+        hidden = hidden.repeat_interleave(network.kv_heads, 0)[:, None]
 
         def attend(layer: int, queries: Tensor, memory: Tensor) -> Tensor:
-            here[layer].index_copy_(3, slot, memory.transpose(0, 1)[:, :, :, None])
+            note(layer, memory)
             q = queries.reshape(kv_rows, -1, network.dim)
             scores = torch.baddbmm(hidden, q, keys[layer], alpha=network.dim ** -0.5)
             return torch.bmm(torch.softmax(scores, dim=-1), values[layer]).view(rows, -1)
@@ -400,19 +430,19 @@ class _Batch:
     def attention_in_two_parts(self, slots: int) -> Callable[[int, Tensor, Tensor], Tensor]:
         """The scores on the prompt, which a row shares with its siblings, and on its own slots, under one softmax."""
         network, rows = self.network, self.rows
-        kv_rows, slot = rows * network.kv_heads, self.step
+        kv_rows = rows * network.kv_heads
         own = self.own_memory[:, :, :rows, :, :slots]
         shared = self.prompt_memory[:, :, :self.prompts].flatten(2, 3)                         # [layer, 2, prompts * kv_heads, width, dim]
-        here, rows_memory = own.unbind(), own.flatten(2, 3)                                    # [layer, 2, kv_rows, slots, dim]
+        note, rows_memory = self.note(own), own.flatten(2, 3)                                  # [layer, 2, kv_rows, slots, dim]
         own_keys, own_values = rows_memory[:, 0].mT.unbind(), rows_memory[:, 1].unbind()       # one view a layer, made once a token
         prompt_keys, prompt_values = shared[:, 0].mT.unbind(), shared[:, 1].unbind()
         on_pads = self.bias[:self.prompts].repeat_interleave(network.kv_heads, 0)[:, None] if self.padded else None
         on_unwritten = None
         if not network.habits.exact:
-            on_unwritten = torch.where(torch.arange(slots, device=slot.device) > slot, float("-inf"), 0.0).to(network.dtype)
+            on_unwritten = torch.where(torch.arange(slots, device=own.device) > self.step, float("-inf"), 0.0).to(network.dtype)
 
         def attend(layer: int, queries: Tensor, memory: Tensor) -> Tensor:
-            here[layer].index_copy_(3, slot, memory.transpose(0, 1)[:, :, :, None])
+            note(layer, memory)
             q = queries * network.dim ** -0.5
             on_prompt = torch.bmm(self.by_prompt(q), prompt_keys[layer])
             if on_pads is not None:
@@ -428,6 +458,14 @@ class _Batch:
             return from_own.add_(from_prompt)
 
         return attend
+
+    def note(self, own: Tensor) -> Callable[[int, Tensor], object]:
+        """How a layer puts its new keys and values into the rows' memory, of which `own` is what is attended to."""
+        if self.network.habits.exact:                              # then the last slot of these is the new one
+            last = own[..., -1, :].unbind()
+            return lambda layer, memory: last[layer].copy_(memory.transpose(0, 1))
+        here, slot = own.unbind(), self.step + self.copied
+        return lambda layer, memory: here[layer].index_copy_(3, slot, memory.transpose(0, 1)[:, :, :, None])
 
     def _half(self, going: int) -> int:
         """The present number of rows, halved as often as there is still room for those that go on."""
@@ -461,10 +499,10 @@ class _Batch:
 
     def copy_prompts(self) -> None:
         """Give each row a copy of its prompt, in front of its own slots."""
-        own, rows = self.own_memory[:, :, :self.rows], self.rows
-        self.own_memory = own.new_zeros(*own.shape[:4], _up(self.width + own.shape[4], 8), own.shape[5])
-        self.own_memory[..., :self.width, :] = self.prompt_memory[:, :, self.prompt[:rows]]
-        self.own_memory[..., self.width:self.width + own.shape[4], :] = own
+        own, written = self.own_memory[:, :, :self.rows], int(self.step)
+        self.own_memory = own.new_empty(*own.shape[:4], self.width + own.shape[4], own.shape[5])
+        self.own_memory[..., :self.width, :] = self.prompt_memory[:, :, self.prompt[:self.rows]]
+        self.own_memory[..., self.width:self.width + written, :] = own[..., :written, :]
         self.copied = self.width
 
     def line_up(self) -> None:
@@ -527,8 +565,7 @@ def draw(logits: Tensor, uniform: Tensor, settings: SamplingSettings) -> tuple[T
     logits: [rows, vocabulary]; uniform: [rows], in [0, 1).
     Returns the tokens and their log-probabilities under the distribution they were drawn from, each [rows].
     """
-    logits = logits if settings.temperature == 1 else logits / settings.temperature
-    weights = (logits - logits.amax(-1, keepdim=True)).exp_()
+    weights = torch.softmax(logits if settings.temperature == 1 else logits / settings.temperature, dim=-1)
     order = None
     if settings.top_k or settings.top_p < 1:
         count = min(settings.top_k or logits.shape[-1], logits.shape[-1])
