@@ -47,6 +47,27 @@ def test_board_has_eight_panels_and_says_the_values_before_training():
     assert [list(line.get_ydata()) for line in accuracy.lines if line.get_linestyle() == "--"] == [[0.15, 0.15]]
 
 
+def test_board_of_fine_tuning_has_loss_rate_and_held_out_accuracy():
+    rows = [{"step": step, "epoch": step / 4, "loss": 2.0 - 0.1 * step, "learning_rate": 5e-4, "entropy": 0.5,
+             "completions/mean_length": 60.0} for step in range(8)]
+    rows += [{"step": step, "eval_accuracy": 0.1 + 0.05 * step, "eval_format": 0.5, "eval_length": 40.0, "eval_reflection": 0.2,
+              "eval_language_mixing": 0.1} for step in (0, 8)]
+    figure = board.draw(rows, "dev1")
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
+    assert len(titles) == 8 and {"Loss of the batch", "Accuracy", "Learning rate, 1e-4"} <= set(titles)
+    assert "not logged" not in texts(figure) and "0.50" in texts(figure)
+    assert "loss 1.300 (2.000 at step 0)" in board.summary(rows) and "held-out accuracy 0.50" in board.summary(rows)
+
+
+def test_board_of_a_reward_model_shows_what_it_logs_and_nothing_else():
+    rows = [{"step": step, "loss": 0.7, "learning_rate": 1e-4, "accuracy": 0.6, "margin": 0.3, "eval_accuracy": 0.5} for step in range(3)]
+    figure = board.draw(rows, "rm_helpful")
+    assert len([axes for axes in figure.axes if axes.axison]) == 4
+    assert "not logged" not in texts(figure)
+    assert "accuracy in training 0.60" in board.summary(rows)
+    board.png(figure)
+
+
 @pytest.mark.parametrize("rows", [[], [{"step": 0}], [{"step": 0, "reward": float("nan"), "kl": None}]])
 def test_board_of_nothing_says_so(rows):
     assert texts(board.draw(rows, "empty")).count("not logged") == 8

@@ -82,10 +82,11 @@ def _in_notebook() -> bool:
 # The board
 
 class LiveBoard:
-    """Eight panels that grow while a run trains: call it with the metrics of each step, close it (or leave its `with` block) at the end.
+    """Panels that grow while a run trains: call it with the metrics of each step, close it (or leave its `with` block) at the end.
 
     interval: seconds between two drawings at least. Drawing also never takes more than a tenth of the run's time.
-    paper: what the paper saw, one short line a panel, by the names in `PANELS`: {"accuracy": "paper: 0.16 to 0.78 (AIME 2024)"}.
+    paper: what the paper saw, one short line a panel, by the names in `PANELS` or, for a run over fixed examples, `FITTING`:
+    {"accuracy": "paper: 0.16 to 0.78 (AIME 2024)"}.
     Outside a notebook nothing is drawn and the rows are only collected: `board.rows` keeps them in either case.
     """
 
@@ -125,15 +126,23 @@ class LiveBoard:
 
 
 def draw(rows: Iterable[Row], title: str, *, paper: Mapping[str, str] | None = None) -> Figure:
-    """The board of a run as one figure of 1200 x 600 px: eight panels, and beside what training changes its value before training."""
+    """The board of a run as one figure of 1200 px, and beside what training changes its value before training.
+
+    Reinforcement learning has eight panels. A run over fixed examples has those of `FITTING` for which something was logged.
+    """
     rows = merge(rows)
-    figure = Figure(figsize=(12, 6), layout="constrained")
+    panels = {name: panel for name, panel in FITTING.items() if _is_logged(name, rows)} if _fits(rows) else PANELS
+    lines = math.ceil(len(panels) / 4)
+    figure = Figure(figsize=(12, 3 * lines + 0.3 * (lines == 1)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.02, hspace=0.03)
     figure.suptitle(title, fontsize=15, fontweight="bold", color=INK, x=0.012, ha="left")
     styles = {"train": _TRAIN, "held-out": _HELD_OUT, "before training": _BEFORE}
     key = [Line2D([], [], **style, label=name) for name, style in styles.items()]
     figure.legend(handles=key, loc="upper right", ncols=3, frameon=False, fontsize=11, labelcolor=INK, borderaxespad=0.3)
-    for axes, (name, (heading, panel)) in zip(figure.subplots(2, 4).flat, PANELS.items(), strict=True):
+    places = list(figure.subplots(lines, 4, squeeze=False).flat)
+    for axes in places[len(panels):]:
+        axes.set_axis_off()
+    for axes, (name, (heading, panel)) in zip(places, panels.items(), strict=False):
         _dress(axes, heading, caption=None if paper is None else paper.get(name, ""))
         panel(axes, rows)
     return figure
@@ -172,6 +181,8 @@ def summary(rows: Iterable[Row]) -> str:
                ("answer length", "eval_length", 0), ("reflection words an answer", "eval_reflection", 2)]
     if not _curve(rows, "eval_length")[1]:
         numbers[3] = ("answer length in training", "completions/mean_length", 0)
+    if _fits(rows):
+        numbers[0] = ("loss", "loss", 3)
     parts = [f"step {rows[-1]['step']}"]
     for name, key, digits in numbers:
         steps, values = _curve(rows, key)
@@ -190,12 +201,12 @@ def merge(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
-# The eight panels
+# The panels
 
 def _reward(axes: Axes, rows: list[dict]) -> None:
     names = sorted({key for row in rows for key in row if key.startswith("rewards/") and key.endswith("/mean")})
     lines = [("total", _curve(rows, "reward"))]
-    lines += [(key.split("/")[1].removesuffix("_reward"), _curve(rows, key)) for key in names]
+    lines += [(key.split("/")[1].removesuffix("_reward").removesuffix("_consistency"), _curve(rows, key)) for key in names]
     _lines(axes, lines)
 
 
@@ -230,6 +241,23 @@ def _kl(axes: Axes, rows: list[dict]) -> None:
         _lines(axes, [("", curve)])
 
 
+def _format(axes: Axes, rows: list[dict]) -> None:
+    _train_and_held_out(axes, rows, "well_formed", "eval_format", top=1.0)
+
+
+def _loss(axes: Axes, rows: list[dict]) -> None:
+    _lines(axes, [("", _curve(rows, "loss"))])
+
+
+def _rate(axes: Axes, rows: list[dict]) -> None:
+    steps, values = _curve(rows, "learning_rate")
+    _lines(axes, [("", (steps, [1e4 * value for value in values]))])
+
+
+def _margin(axes: Axes, rows: list[dict]) -> None:
+    _lines(axes, [("", _curve(rows, "margin"))])
+
+
 def _signal(axes: Axes, rows: list[dict]) -> None:
     _lines(axes, [("no signal", _curve(rows, "frac_reward_zero_std")), ("clipped", _curve(rows, "clip_ratio/region_mean"))])
 
@@ -244,6 +272,30 @@ PANELS = {
     "kl": ("KL to the reference", _kl),
     "signal": ("No-signal groups, clipping", _signal),
 }
+# Of supervised fine-tuning and of reward models. The length in training is that of the examples.
+FITTING = {
+    "loss": ("Loss of the batch", _loss),
+    "accuracy": ("Accuracy", _accuracy),
+    "margin": ("Margin, chosen over rejected", _margin),
+    "format": ("Answers in the format", _format),
+    "length": ("Answer length, tokens", _length),
+    "reflection": ("Reflection words an answer", _reflection),
+    "language": ("Answers that mix languages", _language),
+    "entropy": ("Entropy, nats a token", _entropy),
+    "rate": ("Learning rate, 1e-4", _rate),
+}
+_LOGGED_AS = {"loss": ("loss",), "accuracy": ("accuracy", "eval_accuracy"), "margin": ("margin",), "format": ("eval_format",),
+              "length": ("eval_length",), "reflection": ("eval_reflection",), "language": ("eval_language_mixing",),
+              "entropy": ("entropy",), "rate": ("learning_rate",)}
+
+
+def _fits(rows: Sequence[Row]) -> bool:
+    """Whether these are rows of a training over fixed examples: a loss, and no reward."""
+    return any("loss" in row for row in rows) and not any("reward" in row for row in rows)
+
+
+def _is_logged(name: str, rows: Sequence[Row]) -> bool:
+    return any(key in row for row in rows for key in _LOGGED_AS[name])
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
@@ -256,9 +308,9 @@ def _curve(rows: Sequence[Row], key: str) -> Curve:
 
 
 def _accuracy_key(rows: Sequence[Row]) -> str:
-    """Accuracy in training goes by the name of its reward function."""
+    """Accuracy in training goes by the name of its reward function; a reward model has its own."""
     keys = sorted({key for row in rows for key in row if key.startswith("rewards/accuracy") and key.endswith("/mean")})
-    return keys[0] if keys else "rewards/accuracy_reward/mean"
+    return keys[0] if keys else "accuracy"
 
 
 def _dress(axes: Axes, heading: str, caption: str | None = None, *, size: float = 11) -> None:
@@ -301,7 +353,8 @@ def _lines(axes: Axes, lines: Sequence[tuple[str, Curve]]) -> None:
         _note(axes, "not logged")
         return
     ends = []
-    for (name, (steps, values)), colour, style in zip(lines, itertools.cycle(_COLOURS), itertools.cycle(_STYLES), strict=False):
+    for number, ((name, (steps, values)), colour) in enumerate(zip(lines, itertools.cycle(_COLOURS), strict=False)):
+        style = _STYLES[(number + number // len(_COLOURS)) % len(_STYLES)]          # a colour that comes again comes in another style
         _plot(axes, (steps, values), color=colour, linestyle=style, linewidth=1.7)
         ends.append((values[-1], f"{name} {_short(values[-1])}".strip(), colour))
     _from_zero(axes, [value for _, curve in lines for value in curve[1]])

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from r1lib import paper
 from r1lib.evaluation import Interval
-from r1lib.report.board import GREY, GRID
+from r1lib.report.board import BLUE, GREY, GRID, INK, ORANGE
 
 Cell = str | tuple[str, str]          # a text, or a pair of HTML and text
 
@@ -63,6 +63,23 @@ def canvas(title: str, rows: int = 1, columns: int = 2, height: float = 4.8) -> 
         panel.spines[["top", "right"]].set_visible(False)
         panel.spines[["left", "bottom"]].set_color(GREY)
     return figure, panels
+
+
+def changes(panel: Axes, differences: Mapping[str, Mapping[str, float | None]]) -> None:
+    """Differences of `evaluation.difference` in points, a line each, with 95 % intervals: blue above 0, orange below, grey around it.
+
+    What could not be judged (value None) is left out; the name of a measure of which less is better should say so.
+    """
+    shown = {name: change for name, change in differences.items() if change["value"] is not None}
+    for place, change in enumerate(shown.values()):
+        value, low, high = (100 * change[bound] for bound in ("value", "low", "high"))
+        colour, marker = (BLUE, "o") if low > 0 else (ORANGE, "s") if high < 0 else (GREY, "D")
+        panel.errorbar([value], [place], xerr=[[value - low], [high - value]], fmt=marker, color=colour, markersize=9, capsize=5,
+                       linewidth=2.4)
+        panel.text(1.01, place, f"{value:+.1f}", transform=panel.get_yaxis_transform(), va="center", fontsize=12, color=colour)
+    panel.axvline(0, color=INK, linewidth=1.2)
+    panel.set_yticks(range(len(shown)), list(shown))
+    panel.set(ylim=(len(shown) - 0.4, -0.6), xlabel="change in points, with 95 % intervals")
 
 
 def band(interval: Interval, unit: float = 100, digits: int = 1) -> str:
