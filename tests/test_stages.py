@@ -3,7 +3,11 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -419,6 +423,28 @@ def test_data_of_another_stage_that_is_missing_are_named(smoke: Path) -> None:
     (smoke / "v3" / "data.jsonl").unlink()
     shutil.rmtree(smoke / "dev3")
     assert f"{smoke / 'v3' / 'data.jsonl'}: there is no such data file" in one_line(lambda: stages.run("dev3", profile="smoke"))
+
+
+def test_killed_at_any_moment_the_same_command_ends_in_the_same_weights(graph: Path, tmp_path: Path) -> None:
+    """SIGKILL, which no program can answer, while R1-Zero trains, samples are collected, and later stages learn."""
+    def written(runs: Path) -> int:
+        return sum(file.read_bytes().count(b"\n") for file in runs.rglob("*.jsonl"))
+
+    moments = [round(share * written(graph)) for share in (0.01, 0.2, 0.5, 0.9)]
+    command = [sys.executable, "-m", "r1lib", "run", "--to", "r1", "--profile", "smoke"]
+    kills, ended = 0, None
+    while ended is None:
+        running = subprocess.Popen(command, cwd=paths.root(), env={**os.environ, "R1_RUNS": str(tmp_path)}, stdout=subprocess.DEVNULL)
+        while (ended := running.poll()) is None:
+            if kills < len(moments) and written(tmp_path) >= moments[kills]:
+                running.kill()
+                running.wait()
+                kills += 1
+                break
+            time.sleep(0.05)
+    assert (ended, kills) == (0, len(moments))
+    for name in R1:
+        assert tree(tmp_path / "smoke" / name / "model") == tree(graph / "smoke" / name / "model"), name
 
 
 def test_a_stopped_parent_stops_all_and_the_same_call_goes_on(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
