@@ -173,7 +173,9 @@ def _stage_picture(scores: Scores) -> Figure:
             axes.plot([place] * len(of_stage), of_stage, "o", color=colour, markersize=5, markerfacecolor="white")
         chat = statistics.mean(100 * by_metric[metric] for by_metric in scores["v3"].values())
         axes.axhline(chat, color=board.GREY, linewidth=1, linestyle=(0, (4, 3)))
-        axes.annotate("V3", (0, chat), va="bottom", fontsize=11, color=board.GREY, xytext=(0, 2), textcoords="offset points")
+        above = chat < 90                                      # higher up, the words would run into the title
+        axes.annotate("V3", (0, chat), va="bottom" if above else "top", fontsize=11, color=board.GREY, xytext=(0, 2 if above else -3),
+                      textcoords="offset points")
         _dress(axes, f"{metric}, %")
         axes.set_xticks(range(len(_ROAD)), [paper.PIPELINE[name].title.removeprefix("R1 ") for name in _ROAD], rotation=35)
         axes.set_ylim(0, 103)
