@@ -51,5 +51,5 @@ def _read(file: Path) -> dict[str, Any]:
             interval["value"], interval["low"], interval["high"]
         stored["notebook"], stored["seed"], stored["made_from"], stored["name"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise R1Error(f"{file}: these are no findings ({type(error).__name__}: {error}); remove it, and its notebook makes it again.") from None
+        raise R1Error(f"{file}: these are no findings ({type(error).__name__}: {error}). Remove it: its notebook makes it again.") from None
     return stored
