@@ -6,6 +6,7 @@ Everything has a plain text beside the HTML or the picture, for readers of plain
 import html
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from IPython.display import display
 from matplotlib.axes import Axes
@@ -30,30 +31,41 @@ def say(markdown: str) -> None:
 
 
 def sheet(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Show a `table`."""
+    shown, plain = table(caption, heads, rows)
+    display({"text/html": shown, "text/plain": plain}, raw=True)
+
+
+def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[str, str]:
     """A table as HTML and as plain text; a cell is a `Cell`, or anything that has a text."""
     pairs = [[cell if isinstance(cell, tuple) else (html.escape(str(cell)), str(cell)) for cell in row] for row in rows]
     body = "".join("<tr>" + "".join(f"<td {_LEFT}>{cell}</td>" for cell, _ in row) + "</tr>" for row in pairs)
     head = "".join(f"<th {_LEFT}>{html.escape(name)}</th>" for name in heads)
-    table = f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     lines = [" | ".join(plain.strip().replace("\n", " / ") for _, plain in row) for row in pairs]
-    display({"text/html": table, "text/plain": "\n".join([caption, " | ".join(heads), *lines])}, raw=True)
+    return (f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>",
+            "\n".join([caption, " | ".join(heads), *lines]))
+
+
+def tinted(written: str, *, answer: str = "220, 100, 10, 0.3") -> Cell:
+    """An answer to read: thinking on blue, the answer on orange or on another colour (red, green, blue, opacity)."""
+    shown = html.escape(written.strip()).replace("\n", "<br>")
+    for tag, colour in (("think", "31, 95, 168, 0.16"), ("answer", answer)):
+        shown = re.sub(f"(&lt;{tag}&gt;.*?(?:&lt;/{tag}&gt;|$))", rf'<span style="background: rgba({colour})">\1</span>', shown)
+    return shown, written
 
 
 def coloured(answer: str, right: bool) -> Cell:
-    """An answer to read: thinking on blue, the answer on green if it is right, on orange if not."""
-    shown = html.escape(answer.strip()).replace("\n", "<br>")
-    for tag, colour in (("think", "31, 95, 168, 0.16"), ("answer", "43, 160, 75, 0.3" if right else "220, 100, 10, 0.3")):
-        element = f"(&lt;{tag}&gt;.*?(?:&lt;/{tag}&gt;|$))"
-        shown = re.sub(element, rf'<span style="background: rgba({colour})">\1</span>', shown)
-    return f"{'✓' if right else '✗'} {shown}", f"{'right' if right else 'wrong'}: {answer}"
+    """An answer that was judged: on green if it is right, on orange if not, its thinking on blue."""
+    shown, plain = tinted(answer, answer="43, 160, 75, 0.3") if right else tinted(answer)
+    return f"{'✓' if right else '✗'} {shown}", f"{'right' if right else 'wrong'}: {plain}"
 
 
-def canvas(title: str, rows: int = 1, columns: int = 2, height: float = 4.8) -> tuple[Figure, list[Axes]]:
-    """A figure with a finding as its title, and its panels."""
+def canvas(title: str, rows: int = 1, columns: int = 2, height: float = 4.8, **layout: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with a finding as its title, and its panels; layout: what matplotlib's `subplots` takes."""
     figure = Figure(figsize=(12, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
     figure.suptitle(title, fontsize=16, fontweight="bold", x=0.012, ha="left")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flatten())
+    panels = list(figure.subplots(rows, columns, squeeze=False, **layout).flatten())
     for panel in panels:
         panel.grid(color=GRID)
         panel.set_axisbelow(True)
