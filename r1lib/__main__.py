@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("--max-new-tokens", type=int, default=256)
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--device", default="cpu")
-    evaluate.add_argument("--json", type=Path, help="where the summary and every completion go")
+    evaluate.add_argument("--json", type=Path, help="where the summary and every completion go; .parquet makes it a table")
     evaluate.set_defaults(do=_evaluate)
 
     report = commands.add_parser("report", help="execute the notebooks and write runs/<profile>/report/")
@@ -45,10 +45,18 @@ def main(arguments: list[str] | None = None) -> int:
     report.add_argument("--store", action="store_true", help="keep the outputs in notebooks/ as well")
     report.set_defaults(do=_report)
 
-    results = commands.add_parser("results", help="train with several seeds and write results/r1_zero/ and results/r1/")
-    results.add_argument("--only", nargs="+", choices=["r1_zero", "r1"], default=["r1_zero", "r1"], help="which of the two")
+    claims = commands.add_parser("ledger", help="judge the paper's claims by a finished run: runs/<profile>/ledger.json")
+    claims.add_argument("--profile", default="cpu")
+    claims.add_argument("--seeds", type=int, nargs="+", help="several runs of `results` instead of the notebooks' own")
+    claims.add_argument("--claims", nargs="+", default=[], metavar="NAME", help="show these in full: rule, evidence, source")
+    claims.set_defaults(do=_ledger)
+
+    results = commands.add_parser("results", help="train and measure with several seeds and write results/")
+    results.add_argument("--only", nargs="+", choices=["r1_zero", "r1", "findings", "ledger"], default=["r1_zero", "r1", "findings"],
+                         help="which of them; findings ends with the ledger, ledger judges the findings that are there (default: all)")
     results.add_argument("--profile", default="cpu")
     results.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    results.add_argument("--experiments", nargs="*", metavar="NAME", help="of findings: which to measure (default: all)")
     results.set_defaults(do=_results)
 
     pretrain = commands.add_parser("pretrain", help="make the base models anew, on a GPU")
@@ -122,8 +130,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json and options.json.is_dir():              # said now, not after minutes of sampling
         raise R1Error(f"--json {options.json}: is a folder, name a file in it.")
     problems = tasks.evaluation_set(options.set_name) if known else tasks.read_problems(Path(options.set_name))
+    evaluation.require_distinct(problems)
     model = Path(options.model)
     policy = Policy.load(model if model.exists() or "/" in options.model else stages.base_folder(options.model), device=options.device)
+    evaluation.require_end(policy, options.model)
     settings = SamplingSettings(max_new_tokens=options.max_new_tokens, temperature=options.temperature, top_p=options.top_p)
     made = evaluation.evaluate(TorchSampler(policy), problems, samples=options.samples, settings=settings, seed=options.seed,
                                progress=lambda done, of: print(f"  {done} of {of} problems", flush=True))
@@ -137,14 +147,41 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from r1lib.report.notebooks import run_notebooks
 
-    return min(run_notebooks(options.profile, only=options.only, seed=options.seed, store=options.store), 1)
+    failed = run_notebooks(options.profile, only=options.only, seed=options.seed, store=options.store)
+    if not options.only:                                    # once more, when the last notebook has found what it found
+        from r1lib import ledger, lineage
+        from r1lib.report import ledger as shown
+
+        records = ledger.of_runs(options.profile)
+        ledger.write(records, ledger.file(options.profile))
+        print(f"{lineage.shown(ledger.file(options.profile))}: {shown.counted(records)}", flush=True)
+    return min(failed, 1)
+
+
+def _ledger(options: argparse.Namespace) -> int:
+    from r1lib import ledger, lineage
+    from r1lib.report import ledger as shown
+
+    records = ledger.of_runs(options.profile, options.seeds)
+    asked = ledger.chosen(records, options.claims)
+    ledger.write(records, ledger.file(options.profile))
+    print("\n\n".join(map(shown.explained, asked)) if asked else shown.table(records))
+    if not asked:
+        names = ", ".join(record["name"] for record in records)
+        print(f"{lineage.shown(ledger.file(options.profile))} has all of it; --claims NAME shows one in full: {names}")
+    return 0
 
 
 def _results(options: argparse.Namespace) -> int:
     from r1lib.report import results
 
+    experiments = list(results.EXPERIMENTS) if options.experiments is None else options.experiments
+    if unknown := [name for name in experiments if name not in results.EXPERIMENTS]:
+        raise R1Error(f"experiment {unknown[0]!r} is not known: choose from {', '.join(results.EXPERIMENTS)}.")
+    make = {"r1_zero": lambda: results.r1_zero(options.profile, options.seeds), "r1": lambda: results.r1(options.profile, options.seeds),
+            "findings": lambda: results.findings(options.profile, options.seeds, experiments), "ledger": results.claims}
     for which in options.only:
-        {"r1_zero": results.r1_zero, "r1": results.r1}[which](options.profile, options.seeds)
+        make[which]()
     return 0
 
 

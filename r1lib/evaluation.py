@@ -6,6 +6,7 @@ template, so that another grader, another interval or another question can be pu
 """
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -19,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from r1lib import rewards, text
+from r1lib import paper, rewards, text
 from r1lib.curation import cold_start, judges
 from r1lib.errors import R1Error
+from r1lib.policy import Policy
 from r1lib.rewards.accuracy import unboxed
 from r1lib.sampling import Sampler, SamplingSettings
 from r1lib.seeds import derive
@@ -48,8 +50,11 @@ def pass_at_k(samples: int, correct: np.ndarray, k: int) -> np.ndarray:
     """
     if not 1 <= k <= samples:
         raise R1Error(f"pass@{k} needs at least {k} answers a problem and k of at least 1; there are {samples} answers.")
+    correct = np.asarray(correct)
+    if not ((correct >= 0) & (correct <= samples)).all():
+        raise R1Error(f"pass@{k}: of {samples} answers, 0 to {samples} can be right, not {correct.min()} to {correct.max()}.")
     i = np.arange(1, samples + 1)
-    factors = np.where(i > samples - np.asarray(correct)[:, None], 1 - k / i, 1.0)
+    factors = np.where(i > samples - correct[:, None], 1 - k / i, 1.0)
     return 1 - factors.clip(min=0).prod(axis=1)          # with fewer than k wrong answers, i = k is a factor 0
 
 
@@ -102,8 +107,68 @@ def bootstrap(values: Mapping[str, np.ndarray], *, resamples: int = _RESAMPLES, 
     return {name: _interval(np.asarray(column, dtype=float), drawn) for name, column in values.items()}
 
 
+def bootstrap_over_seeds(values: Mapping[str, np.ndarray], *, resamples: int = _RESAMPLES, seed: int = 0) -> dict[str, Interval]:
+    """As `bootstrap`, for a method instead of one model: what other problems *and* other training seeds might have given.
+
+    values: name -> [seeds, problems], the same problems in every row, as `measures_by_seed` gives them.
+    Two levels. Problems are drawn with replacement, for all seeds at once, because all seeds answer the same ones. Seeds cannot be drawn
+    so: there are too few (three of three have ten different means, and their variance is too small by a third). Each draw is moved instead
+    by the standard error of the seeds' means times a number from Student's t with seeds - 1 degrees of freedom. With two or three seeds
+    that do not agree the interval is therefore wide, and a share's may reach beyond 0 or 1.
+    """
+    shapes = {name: np.shape(table) for name, table in values.items()}
+    if bad := [name for name, shape in shapes.items() if len(shape) != 2 or shape[0] < 2]:
+        raise R1Error(f"{bad[0]}: an interval over seeds needs [seeds, problems] with at least 2 seeds, not {shapes[bad[0]]}: "
+                      "one seed says nothing about how far seeds differ; use bootstrap for one.")
+    drawn = _draws(next(iter(shapes.values()))[1], resamples, seed)
+    found = {}
+    for name, table in values.items():
+        table = np.asarray(table, dtype=float)
+        if np.isnan(table).any(axis=0).all():
+            found[name] = {"value": None, "low": None, "high": None}
+            continue
+        table = np.where(np.isnan(table).any(axis=0), np.nan, table)              # a problem counts where every seed could be judged on it
+        of_seeds, column = np.nanmean(table, axis=1), table.mean(axis=0)
+        error = of_seeds.std(ddof=1) / math.sqrt(len(of_seeds))
+        means = np.tile(_means(column, drawn), 50)               # the tails of t are long, and numbers from it cost little
+        moved = np.random.default_rng(derive("bootstrap over seeds", seed)).standard_t(len(of_seeds) - 1, len(means))
+        low, high = np.percentile(means + error * moved, [2.5, 97.5])
+        found[name] = {"value": float(np.nanmean(column)), "low": float(low), "high": float(high)}
+    return found
+
+
+def paired(before: np.ndarray, after: np.ndarray, *, resamples: int = _RESAMPLES, seed: int = 0) -> dict[str, float | None]:
+    """How much `after` is above `before` on the same problems: {"value", "low", "high", "p"}; all None where nothing could be judged.
+
+    before, after: [problems], NaN where a problem could not be judged. Problems are drawn in pairs, so that the differences between
+    problems, which both share, do not blur the one between models.
+    p: two-sided, twice the share of draws in which the difference vanishes or turns its sign.
+    """
+    column = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    drawn = _draws(len(column), resamples, seed)
+    if np.isnan(column).all():
+        return {**_interval(column, drawn), "p": None}
+    means = _means(column, drawn)
+    return {**_interval(column, drawn), "p": float(min(1.0, 2 * min((means <= 0).mean(), (means >= 0).mean())))}
+
+
+def unpaired(one: np.ndarray, other: np.ndarray, *, resamples: int = _RESAMPLES, seed: int = 0) -> Interval:
+    """How much `other` is above `one` where they are about different problems, such as hard ones and easy ones: both are drawn, apart.
+
+    one, other: [problems] each, NaN where a problem could not be judged.
+    """
+    columns = [column[~np.isnan(column)] for column in (np.asarray(one, dtype=float), np.asarray(other, dtype=float))]
+    if not all(map(len, columns)):
+        return {"value": None, "low": None, "high": None}
+    means = [_means(column, _draws(len(column), resamples, derive(seed, side))) for side, column in enumerate(columns)]
+    low, high = np.percentile(means[1] - means[0], [2.5, 97.5])
+    return {"value": float(columns[1].mean() - columns[0].mean()), "low": float(low), "high": float(high)}
+
+
 def _draws(problems: int, resamples: int, seed: int) -> np.ndarray:
     """[resamples, problems]: how often each problem is drawn when as many are drawn with replacement."""
+    if not problems:
+        raise R1Error("an interval over problems needs at least one problem: the set is empty.")
     rng = np.random.default_rng(derive("bootstrap", seed))
     return rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples).astype(float)
 
@@ -161,6 +226,24 @@ def manner(completion: str) -> str:
 # An evaluation
 
 @dataclass(frozen=True)
+class Variant:
+    """Another way of measuring a stage than at temperature 1, in the words that it was trained with.
+
+    name: of its file. prompt: question -> prompt, instead of the stage's. judges: instead of `JUDGES`.
+    """
+
+    name: str
+    prompt: Callable[[str], str] | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    judges: rewards.RewardMix | None = None
+
+
+# Temperature 1 is what training samples at, and shows a policy as it is. The paper measures a little cooler.
+AS_THE_PAPER = Variant("paper", temperature=paper.EVALUATION["temperature"], top_p=paper.EVALUATION["top_p"])
+
+
+@dataclass(frozen=True)
 class Completion:
     """One answer to one problem, and what was measured on it.
 
@@ -198,15 +281,28 @@ class Evaluation:
     template: str
     about: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _require_something(self.problems, self.samples)
+        if len(self.completions) != len(self.problems) * self.samples:
+            raise R1Error(f"holds {len(self.completions)} completions, not {len(self.problems)} x {self.samples}; evaluate again.")
+        for c in self.completions:
+            for name, grade in (("accuracy", c.accuracy), ("format", c.format)):
+                if grade is not None and not math.isfinite(grade):
+                    raise R1Error(f"{c.problem}: {name}={grade} for {c.text[:60]!r}: a grade is a finite number. Correct its reward.")
+
     def measures(self) -> dict[str, np.ndarray]:
-        """Measure -> [problems], each the mean over the answers to a problem, or what pass@k and cons@k make of them."""
+        """Measure -> [problems], each the mean over the answers to a problem, or what pass@k and cons@k make of them. Not to be changed."""
+        return self._measured
+
+    @functools.cached_property
+    def _measured(self) -> dict[str, np.ndarray]:
         def mean(values: Iterable[float]) -> np.ndarray:
             return np.array(list(values), dtype=float).reshape(len(self.problems), self.samples).mean(axis=1)
 
-        return {
-            "pass@1": self._pass_at(1),
-            "pass@k": self._pass_at(self.samples),
-            "cons@k": self._consensus(),
+        measured = {
+            "pass@1": self.passes(1),
+            "pass@k": self.passes(self.samples),
+            "cons@k": self._consensus(self.samples),
             "mean_length": mean(c.length for c in self.completions),
             "format": mean(c.format for c in self.completions),
             "reflection": mean(c.reflection for c in self.completions),
@@ -216,6 +312,9 @@ class Evaluation:
             "language_consistency": mean(self._consistency()),
             **self._by_oracle(),
         }
+        for column in measured.values():
+            column.setflags(write=False)
+        return measured
 
     def _answered(self) -> Iterator[tuple[Problem, Completion]]:
         return zip((problem for problem in self.problems for _ in range(self.samples)), self.completions, strict=True)
@@ -249,27 +348,40 @@ class Evaluation:
 
     def pass_at(self, k: int) -> Interval:
         """pass@k for any k up to the answers there are."""
-        return bootstrap({"pass@k": self._pass_at(k)})["pass@k"]
+        require_distinct(self.problems)
+        return bootstrap({"pass@k": self.passes(k)})["pass@k"]
+
+    def cons_at(self, k: int) -> Interval:
+        """cons@k for any k up to the answers there are: the mean over as many votes of k different answers as they suffice for."""
+        require_distinct(self.problems)
+        return bootstrap({"cons@k": self._consensus(k)})["cons@k"]
 
     def _groups(self) -> list[tuple[Problem, tuple[Completion, ...], bool]]:
         """(problem, its completions, whether a rule can judge it)."""
         groups = [self.completions[i * self.samples:(i + 1) * self.samples] for i in range(len(self.problems))]
         return [(problem, group, all(c.accuracy is not None for c in group)) for problem, group in zip(self.problems, groups, strict=True)]
 
-    def _pass_at(self, k: int) -> np.ndarray:
+    def passes(self, k: int) -> np.ndarray:
+        """[problems], pass@k of each, for any k up to the answers there are; NaN where no rule can judge."""
         correct = np.array([sum(c.accuracy == 1 for c in group) for _, group, _ in self._groups()])
         judged = [judged for _, _, judged in self._groups()]
         return np.where(judged, pass_at_k(self.samples, correct, k), np.nan)
 
-    def _consensus(self) -> np.ndarray:
+    def _consensus(self, k: int) -> np.ndarray:
+        if not 1 <= k <= self.samples:
+            raise R1Error(f"cons@{k} needs at least {k} answers a problem and k of at least 1; there are {self.samples} answers.")
+
         def vote(problem: Problem, group: Sequence[Completion]) -> float:
-            answers = [unboxed(text.parse(c.text).answer or "") for c in group]
-            return majority(answers, [c.accuracy == 1 for c in group], key=_VOTES_BY.get(problem.answer_type, canonical))
+            answers, right = [unboxed(text.parse(c.text).answer or "") for c in group], [c.accuracy == 1 for c in group]
+            votes = [majority(answers[start:start + k], right[start:start + k], key=_VOTES_BY.get(problem.answer_type, canonical))
+                     for start in range(0, self.samples - k + 1, k)]
+            return sum(votes) / len(votes)
 
         return np.array([vote(problem, group) if judged else np.nan for problem, group, judged in self._groups()])
 
     def summary(self, *, resamples: int = _RESAMPLES) -> dict[str, Any]:
         """Every measure with its interval, over all problems and by level, kind, language and domain; "k" is the k of pass@k and cons@k."""
+        require_distinct(self.problems)
         measures = self.measures()
 
         def over(chosen: Sequence[int]) -> dict[str, Any]:
@@ -302,35 +414,74 @@ class Evaluation:
             dataclasses.replace(c, accuracy=accuracy, format=form) for c, (accuracy, form) in zip(self.completions, grades, strict=True)))
 
     def save(self, path: str | Path) -> None:
-        """Write everything as JSON, one line a problem and one a completion. A killed run leaves the old file or the new one."""
-        head = {**self.summary(), "samples": self.samples, "settings": self.settings, "seed": self.seed, "template": self.template,
-                "about": self.about}
-        del head["problems"]                                                     # their number; the problems themselves stand below
-        parts = [f'"{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in head.items()]
-        for name, items in (("problems", self.problems), ("completions", self.completions)):
-            lines = ",\n".join(json.dumps(dataclasses.asdict(item), ensure_ascii=False) for item in items)
-            parts.append(f'"{name}": [\n{lines}\n]')
+        """Write everything: as JSON, one line a problem and one a completion, or, to a path that ends in .parquet, as a table.
+
+        The table has one row a completion, with its question and gold answer beside it, for pandas and the like; what is said of all of
+        them stands in the file's metadata. `load` reads either. A killed run leaves the old file or the new one.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + ".part")
-        unfinished.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+        (_write_parquet if path.suffix == ".parquet" else _write_json)(self, unfinished)
         os.replace(unfinished, path)
 
 
 def load(path: str | Path) -> Evaluation:
-    """Read what `Evaluation.save` wrote."""
+    """Read what `Evaluation.save` wrote, whichever format it chose."""
+    path = Path(path)
+    if not path.exists():
+        raise R1Error(f"{path}: there is no such evaluation; make it with `python -m r1lib evaluate`.")
     try:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        stored = _read_parquet(path) if path.suffix == ".parquet" else json.loads(path.read_text(encoding="utf-8"))
         problems = tuple(Problem(**{**row, "tests": tuple(row["tests"])}) for row in stored["problems"])
         completions = tuple(Completion(**row) for row in stored["completions"])
-        evaluation = Evaluation(problems, completions, *(stored[name] for name in ("samples", "settings", "seed", "template", "about")))
-    except FileNotFoundError:
-        raise R1Error(f"{path}: there is no such evaluation; make it with `python -m r1lib evaluate`.") from None
+        return Evaluation(problems, completions, *(stored[name] for name in _HEAD))
+    except R1Error as error:
+        raise R1Error(f"{path}: {error}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise R1Error(f"{path}: this is not an evaluation ({type(error).__name__}: {error}); delete it and evaluate again.") from error
-    if len(completions) != len(problems) * evaluation.samples:
-        raise R1Error(f"{path}: holds {len(completions)} completions, not {len(problems)} x {evaluation.samples}; evaluate again.")
-    return evaluation
+
+
+_HEAD = ("samples", "settings", "seed", "template", "about")          # what is said of all completions, in the order of `Evaluation`
+_SHOWN = ("question", "gold")                                         # of the problem, beside each of its rows in a table
+_METADATA = b"r1lib.evaluation"
+
+
+def _write_json(made: Evaluation, path: Path) -> None:
+    head = {**made.summary(), **{name: getattr(made, name) for name in _HEAD}}
+    del head["problems"]                                                         # their number; the problems themselves stand below
+    parts = [f'"{name}": {json.dumps(value, ensure_ascii=False)}' for name, value in head.items()]
+    for name, items in (("problems", made.problems), ("completions", made.completions)):
+        lines = ",\n".join(json.dumps(dataclasses.asdict(item), ensure_ascii=False) for item in items)
+        parts.append(f'"{name}": [\n{lines}\n]')
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def _write_parquet(made: Evaluation, path: Path) -> None:
+    arrow, parquet = _arrow()
+    columns = {column.name: [getattr(c, column.name) for c in made.completions] for column in dataclasses.fields(Completion)}
+    for name in ("accuracy", "format"):
+        columns[name] = arrow.array(columns[name], type=arrow.float64())         # a column of None alone has no type otherwise
+    of_problem = {name: [getattr(problem, name) for problem, _ in made._answered()] for name in _SHOWN}
+    head = {**{name: getattr(made, name) for name in _HEAD}, "problems": [dataclasses.asdict(problem) for problem in made.problems]}
+    table = arrow.table(columns | of_problem).replace_schema_metadata({_METADATA: json.dumps(head, ensure_ascii=False)})
+    parquet.write_table(table, path)
+
+
+def _read_parquet(path: Path) -> dict[str, Any]:
+    table = _arrow()[1].read_table(path)
+    head = json.loads(table.schema.metadata[_METADATA]) if table.schema.metadata else {}
+    return {**head, "completions": table.drop_columns(list(_SHOWN)).to_pylist()}
+
+
+def _arrow() -> tuple[Any, Any]:
+    """pyarrow, which is only asked for where a table is: the rest of the package does without."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise R1Error("parquet files need pyarrow: `pip install pyarrow`, or use a path that ends in .json.") from None
+    return pyarrow, pyarrow.parquet
 
 
 def spread(problems: Sequence[Problem], count: int | None) -> list[Problem]:
@@ -349,8 +500,7 @@ def evaluate(sampler: Sampler, problems: Sequence[Problem], *, samples: int, set
     prompt: question -> prompt. progress: called with (problems done, problems in all) from time to time.
     The result is a function of the weights, the problems in their order, the settings and the seed.
     """
-    if not problems or samples < 1:
-        raise R1Error(f"an evaluation needs problems and answers: it was given {len(problems)} problems and samples={samples}.")
+    _require_something(problems, samples)                    # said before any sampling
     rollouts = []
     for start in range(0, len(problems), _PROBLEMS_A_CALL):
         some = problems[start:start + _PROBLEMS_A_CALL]
@@ -367,6 +517,11 @@ def evaluate(sampler: Sampler, problems: Sequence[Problem], *, samples: int, set
     return Evaluation(tuple(problems), completions, samples, dataclasses.asdict(settings), seed, prompt("{question}"))
 
 
+def _require_something(problems: Sequence[Problem], samples: int) -> None:
+    if not problems or samples < 1:
+        raise R1Error(f"an evaluation needs problems and answers: it was given {len(problems)} problems and samples={samples}.")
+
+
 def _grade(mix: rewards.RewardMix, problems: Sequence[Problem], texts: Sequence[str]) -> list[tuple[float | None, float]]:
     """(accuracy, format) of each text as the answer to the problem beside it."""
     rows = [problem.columns() for problem in problems]
@@ -379,20 +534,64 @@ def _grade(mix: rewards.RewardMix, problems: Sequence[Problem], texts: Sequence[
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # Comparing and showing
 
-def difference(a: Evaluation, b: Evaluation, measure: str = "pass@1", *, resamples: int = _RESAMPLES, seed: int = 0) -> dict[str, float]:
-    """How much b is above a on the same problems: {"value", "low", "high", "p"}.
+def difference(a: Evaluation, b: Evaluation, measure: str = "pass@1", *, resamples: int = _RESAMPLES,
+               seed: int = 0) -> dict[str, float | None]:
+    """How much b is above a on the same problems, as `paired` tells it; each may have its own number of answers to a problem."""
+    _require_same_problems((a, b))
+    return paired(a.measures()[measure], b.measures()[measure], resamples=resamples, seed=seed)
 
-    Problems are drawn in pairs, so that the differences between problems, which both evaluations share, do not blur the one between models.
-    p: two-sided, twice the share of draws in which the difference vanishes or turns its sign.
+
+def measures_by_seed(evaluations: Sequence[Evaluation]) -> dict[str, np.ndarray]:
+    """Measure -> [seeds, problems], for `bootstrap_over_seeds`: evaluations of one stage, trained with different seeds, on one set."""
+    _require_same_problems(evaluations)
+    return {name: np.stack([made.measures()[name] for made in evaluations]) for name in evaluations[0].measures()}
+
+
+def win_rate(a: Evaluation, b: Evaluation, judge: judges.PairJudge, *, resamples: int = _RESAMPLES, seed: int = 0) -> Interval:
+    """How often the judge prefers a's answer to b's, 0 to 1: half is a draw. With the 95 % interval over problems.
+
+    Answer j of a stands against answer j of b, twice, once in each order, so that a liking for the first place cancels out; a tie is half a
+    win. As in the paper (v2 D.1) only what is answered is judged, without the thinking: length of thought must not impress.
     """
-    ours, theirs = ([problem.id for problem in evaluation.problems] for evaluation in (a, b))
-    if ours != theirs:
-        odd = next((y or x for x, y in zip(ours, theirs, strict=False) if x != y), "the number of problems")
-        raise R1Error(f"the two evaluations are not on the same problems (first difference: {odd}): evaluate both on one set.")
-    column = b.measures()[measure] - a.measures()[measure]
-    drawn = _draws(len(column), resamples, seed)
-    means = _means(column, drawn)
-    return {**_interval(column, drawn), "p": float(min(1.0, 2 * min((means <= 0).mean(), (means >= 0).mean())))}
+    _require_same_problems((a, b))
+    if a.samples != b.samples:
+        raise R1Error(f"a win rate sets answer against answer, but there are {a.samples} and {b.samples} of them: evaluate with as many.")
+    points = {"A": (1.0, 0.0), "B": (0.0, 1.0)}                                   # for a, when a is shown first and when b is
+    won = []
+    for (problem, ours), theirs in zip(a._answered(), b.completions, strict=True):
+        answers = [text.parse(c.text).answer or "" for c in (ours, theirs)]
+        verdicts = judge.verdict(problem, *answers, draw=0), judge.verdict(problem, *answers[::-1], draw=1)
+        won.append(sum(0.5 if verdict == "A=B" else points[verdict[0]][turn] for turn, verdict in enumerate(verdicts)) / 2)
+    of_problems = np.array(won).reshape(len(a.problems), a.samples).mean(axis=1)
+    return bootstrap({"wins": of_problems}, resamples=resamples, seed=seed)["wins"]
+
+
+def _require_same_problems(evaluations: Sequence[Evaluation]) -> None:
+    """`R1Error` unless all are on the same problems in the same order, each of them once."""
+    if not evaluations:
+        raise R1Error("there is no evaluation to compare.")
+    first, *others = ([problem.id for problem in made.problems] for made in evaluations)
+    for other in others:
+        if first != other:
+            odd = next((y or x for x, y in zip(first, other, strict=False) if x != y), "the number of problems")
+            raise R1Error(f"the evaluations are not on the same problems (first difference: {odd}): evaluate all on one set.")
+    require_distinct(evaluations[0].problems)
+
+
+def require_distinct(problems: Sequence[Problem]) -> None:
+    """`R1Error` if a problem stands twice: it would count twice, and intervals over problems would be too narrow."""
+    seen: set[str] = set()
+    for row, problem in enumerate(problems, 1):
+        if problem.id in seen:
+            raise R1Error(f"problem {row}, {problem.id}, stands twice in the set ({problem.question[:60]!r}): remove one of the two.")
+        seen.add(problem.id)
+
+
+def require_end(policy: Policy, name: str | Path) -> None:
+    """`R1Error` for a model without an end token: each of its answers would run on to the limit, and what stands there is no answer."""
+    if not policy.stop_ids:
+        raise R1Error(f"{name}: the model has no end token, so none of its answers ends. Set eos_token in tokenizer_config.json "
+                      "or eos_token_id in generation_config.json.")
 
 
 def by_manner(completions: Iterable[Completion]) -> dict[str, dict[str, float | None]]:

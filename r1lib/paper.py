@@ -203,6 +203,33 @@ STAGES = Table("Nature table 2; v2 tables 3 and 12 (V3-Base)", ("V3-Base", "R1-Z
     "C-Eval": (90.1, 92.8, 85.7, 91.9, 86.4, 91.8),
     "C-SimpleQA": (None, 66.4, 58.8, 64.2, 66.9, 63.7)})
 
+MAIN = Table("v1 table 4; v2 table 8", ("Claude-3.5-Sonnet", "GPT-4o", "V3", "o1-mini", "o1-1217", "R1"), {
+    "MMLU": (88.3, 87.2, 88.5, 85.2, 91.8, 90.8),
+    "MMLU-Redux": (88.9, 88.0, 89.1, 86.7, None, 92.9),
+    "MMLU-Pro": (78.0, 72.6, 75.9, 80.3, None, 84.0),
+    "DROP": (88.3, 83.7, 91.6, 83.9, 90.2, 92.2),
+    "IF-Eval": (86.5, 84.3, 86.1, 84.8, None, 83.3),
+    "GPQA Diamond": (65.0, 49.9, 59.1, 60.0, 75.7, 71.5),
+    "SimpleQA": (28.4, 38.2, 24.9, 7.0, 47.0, 30.1),
+    "FRAMES": (72.5, 80.5, 73.3, 76.9, None, 82.5),
+    "AlpacaEval 2.0": (52.0, 51.1, 70.0, 57.8, None, 87.6),
+    "ArenaHard": (85.2, 80.4, 85.5, 92.0, None, 92.3),
+    "LiveCodeBench": (38.9, 32.9, 36.2, 53.8, 63.4, 65.9),
+    "Codeforces percentile": (20.3, 23.6, 58.7, 93.4, 96.6, 96.3),
+    "Codeforces rating": (717, 759, 1134, 1820, 2061, 2029),
+    "SWE Verified": (50.8, 38.8, 42.0, 41.6, 48.9, 49.2),
+    "Aider-Polyglot": (45.3, 16.0, 49.6, 32.9, 61.7, 53.3),
+    "AIME 2024": (16.0, 9.3, 39.2, 63.6, 79.2, 79.8),
+    "MATH-500": (78.3, 74.6, 90.2, 90.0, 96.4, 97.3),
+    "CNMO 2024": (13.1, 10.8, 43.2, 67.6, None, 78.8),
+    "CLUEWSC": (85.4, 87.9, 90.9, 89.9, None, 92.8),
+    "C-Eval": (76.7, 76.0, 86.5, 68.9, None, 91.8),
+    "C-SimpleQA": (55.4, 58.7, 68.0, 40.3, None, 63.7)})
+R1_VOTING = {"pass@1": 79.8, "majority": 86.7, "pass@64": 90.0}     # v2 E: R1 on AIME 2024
+THINKING_TOKENS = {"easy": 7_000, "mean": 8_793, "hardest": 18_000}  # v2 E: R1 on 366 problems of 2024; easy ones stay below, hardest above
+JAILBREAK = Table("v2 D.3: unsafe answers without a filter", ("plain", "jailbreak"), {
+    "R1": (25.2, 85.9), "V3": (17.6, 36.4), "o1": (9.0, 12.1), "GPT-4o": (22.0, 30.4)})
+
 LIVECODEBENCH_BY_LEVEL = Table("v2 table 14", ("R1-Zero", "Dev1", "Dev2", "Dev3", "R1"), {
     "easy": (98.07, 99.52, 100.0, 100.0, 100.0),
     "medium": (58.78, 73.31, 81.76, 81.42, 83.45),

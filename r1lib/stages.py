@@ -21,6 +21,7 @@ from r1lib import evaluation as evaluations
 from r1lib import lineage as lineages
 from r1lib import paths, pipeline, profiles, tasks
 from r1lib.errors import R1Error
+from r1lib.evaluation import Variant
 from r1lib.pipeline import STAGES, Job, Stage, Watcher
 from r1lib.policy import Policy
 from r1lib.profiles import Profile
@@ -159,29 +160,36 @@ def _require_same_parents(job: Job, parents: Mapping[str, str]) -> None:
 # Evaluation of a stage
 
 def evaluation(name: str, *, profile: str, set_name: str = "math", folder: Path | None = None, base: str | None = None,
-               samples: int | None = None, progress: Callable[[int, int], None] | None = None) -> evaluations.Evaluation:
+               samples: int | None = None, variant: Variant | None = None,
+               progress: Callable[[int, int], None] | None = None) -> evaluations.Evaluation:
     """How good a stage's model is on a fixed set, at temperature 1, asked as it was trained to be; "base" is what training starts from.
 
-    samples: answers to each problem, instead of the profile's. Kept in the stage's folder as evaluation.json (math) or
-    evaluation-<set>.json, with another number of samples as evaluation-<set>-<samples>.json, and made again when the model or the problems
+    samples: answers to each problem, instead of the profile's. variant: another way to measure, such as `evaluation.AS_THE_PAPER`.
+    Kept in the stage's folder as evaluation.json (math) or evaluation-<set>.json, with another number of samples as
+    evaluation-<set>-<samples>.json, a variant with its name behind all that; and made again when the model, the problems or what is asked
     are others.
     """
     chosen = profiles.get(profile)
     folder = folder or paths.stage(profile, name)
     model = base_folder(base or chosen.base) if name == "base" else folder / "model"
-    label = [] if set_name == "math" and samples is None else [set_name] if samples is None else [set_name, str(samples)]
+    special = [*([] if samples is None else [str(samples)]), *([variant.name] if variant else [])]
+    label = [set_name, *special] if special or set_name != "math" else []
     file = folder / f"{'-'.join(['evaluation', *label])}.json"
     problems = evaluations.spread(tasks.evaluation_set(set_name), chosen.evaluation_problems)
-    asking = SamplingSettings(max_new_tokens=_answer_tokens(name, chosen))
+    variant = variant or Variant("")
+    asking = SamplingSettings(_answer_tokens(name, chosen), temperature=variant.temperature, top_p=variant.top_p)
+    prompt = variant.prompt or pipeline.prompt_of(name)
     about = {"stage": name, "set": set_name, "weights_sha256": lineages.weights_sha256(model), "max_new_tokens": asking.max_new_tokens}
-    samples = samples or chosen.evaluation_samples
+    samples = chosen.evaluation_samples if samples is None else samples
     if file.exists():
         kept = evaluations.load(file)
-        if kept.about == about and kept.samples == samples and kept.problems == tuple(problems):
+        as_asked = kept.settings.items() <= dataclasses.asdict(asking).items() and kept.template == prompt("{question}")
+        if as_asked and kept.about == about and kept.samples == samples and kept.problems == tuple(problems):
             return kept
-    sampler = TorchSampler(Policy.load(model, device=chosen.device))
-    made = evaluations.evaluate(sampler, problems, samples=samples, settings=asking, seed=0, progress=progress,
-                                prompt=pipeline.prompt_of(name))
+    policy = Policy.load(model, device=chosen.device)
+    evaluations.require_end(policy, model)
+    made = evaluations.evaluate(TorchSampler(policy), problems, samples=samples, settings=asking, seed=0, progress=progress,
+                                prompt=prompt, mix=variant.judges)
     made.about.update(about)
     folder.mkdir(parents=True, exist_ok=True)
     made.save(file)
@@ -189,8 +197,9 @@ def evaluation(name: str, *, profile: str, set_name: str = "math", folder: Path 
 
 
 def _answer_tokens(name: str, profile: Profile) -> int:
-    """How long an answer may be: as long as in R1-Zero's training for it and its base, longer for stages that write a summary, too."""
-    return configure("zero", profile=profile.name)[1].max_new_tokens if name in ("base", "zero") else profile.answer_tokens
+    """How long an answer may be: as long as in R1-Zero's training for those asked as it is, longer for stages that write a summary, too."""
+    asked_as_zero = pipeline.prompt_of(name) is pipeline.prompt_of("zero")
+    return configure("zero", profile=profile.name)[1].max_new_tokens if asked_as_zero else profile.answer_tokens
 
 
 # What the table of all stages shows: metric -> (the sets it is measured on, together, and its name in a summary).

@@ -99,9 +99,14 @@ _REFLECTION = re.compile(
     rf"(?<![A-Za-z0-9_])(?:{'|'.join(REFLECTION_WORDS)})(?![A-Za-z0-9_])|(?<![没不])(?:{'|'.join(REFLECTION_WORDS_ZH)})", re.IGNORECASE)
 
 
+def reflections(text: str) -> list[re.Match[str]]:
+    """Every reflective word of a text with its place, in order."""
+    return list(_REFLECTION.finditer(text))
+
+
 def reflection_count(text: str) -> int:
     """How many reflective words a text holds."""
-    return len(_REFLECTION.findall(text))
+    return len(reflections(text))
 
 
 # script -> (its letters, how many of them make a word at least, how many words one finding counts). Where words are spaced, a finding is a

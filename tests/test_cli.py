@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from r1lib import paths, tasks
+from r1lib import findings, paths, tasks
 from r1lib.__main__ import _settings, main
 
-COMMANDS = ("run", "evaluate", "report", "results", "pretrain", "evaluation-sets")
+COMMANDS = ("run", "evaluate", "report", "ledger", "results", "pretrain", "evaluation-sets")
 SHORT_RUN = ("run", "--profile", "smoke", "--set", "steps=1", "prompts_per_step=4", "evaluate_every=5")
 
 
@@ -73,6 +73,9 @@ def test_it_runs_as_a_module_and_help_does_not_wait_for_torch() -> None:
     ("evaluate --model base-0.4m --max-new-tokens 0", "max_new_tokens=0: must be at least 1"),
     ("evaluate --model base-0.4m --device abacus", "device 'abacus' cannot be used here"),
     ("results --profile laptop", "profile 'laptop' is not known"),
+    ("results --only findings --experiments aha luck", "experiment 'luck' is not known: choose from aha, distillation"),
+    ("ledger --profile laptop", "profile 'laptop' is not known"),
+    ("ledger --profile smoke", "there is no run here; `python -m r1lib report --profile smoke` makes"),
     ("report --profile laptop", "profile 'laptop' is not known"),
     ("evaluate --model base-0.4m --json .", "--json .: is a folder"),
     ("pretrain --sizes 7b --device cpu", "size '7b' is not known: choose from 0.4m, 1m, 3m"),
@@ -156,6 +159,21 @@ def test_run_trains_and_then_loads(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "seed=0, this run asks for seed=5" in refused(capsys, *command, "--seed", "5")
     model = str(tmp_path / "mine" / "model")
     assert main(["evaluate", "--model", model, "--samples", "1", "--set", "safety", "--max-new-tokens", "8"]) == 0
+
+
+def test_the_ledger_of_a_run_is_printed_and_written(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (runs / "smoke").mkdir(parents=True)
+    found = {"reflection_helps_zero": {"value": 0.3, "low": 0.2, "high": 0.4}}
+    findings.kept("aha", lambda: found, runs=runs / "smoke", seed=0, made_from={}, notebook="05_the_aha_moment")
+    assert main(["ledger", "--profile", "smoke"]) == 0
+    said = capsys.readouterr().out
+    assert "+30.0 points [20.0, 40.0]" in said and "single seed" in said
+    records = json.loads((runs / "smoke" / "ledger.json").read_text(encoding="utf-8"))
+    assert [record["verdict"] for record in records if record["name"] == "reflection_pays"] == ["reproduced"]
+    assert main(["ledger", "--profile", "smoke", "--claims", "reflection_pays", "mcts"]) == 0
+    said = capsys.readouterr().out
+    assert "rule      Reproduced if the interval lies above 0" in said and "verdict   not measured, by no seed" in said
+    assert "claim 'wait' is not known: choose from pure_rl" in refused(capsys, "ledger", "--profile", "smoke", "--claims", "wait")
 
 
 def test_settings_are_read_as_what_they_are() -> None:

@@ -1,9 +1,12 @@
 """Measures against hand cases and brute force, intervals against theory, evaluations with a sampler that follows a script."""
 
+import collections
 import dataclasses
 import itertools
 import json
+import math
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +15,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1lib import evaluation, rewards, seeds, text
+from r1lib import evaluation, paper, rewards, seeds, text
+from r1lib.curation import judges
 from r1lib.errors import R1Error
-from r1lib.evaluation import Evaluation, bootstrap, by_manner, difference, evaluate, load, majority, manner, pass_at_k, table
+from r1lib.evaluation import (
+    Evaluation,
+    bootstrap,
+    bootstrap_over_seeds,
+    by_manner,
+    difference,
+    evaluate,
+    load,
+    majority,
+    manner,
+    paired,
+    pass_at_k,
+    table,
+    unpaired,
+    win_rate,
+)
 from r1lib.sampling import Rollout, SamplingSettings
 from r1lib.tasks import KINDS, LEVELS, Problem, Voice, corpus, draw
 
@@ -64,6 +83,18 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer(n: int, data: st.
     assert pass_at_k(n, np.array([sum(right)]), k)[0] == pytest.approx(sum(map(any, subsets)) / len(subsets), abs=1e-12)
 
 
+@given(st.integers(1, 60), st.data())
+def test_pass_at_k_is_the_closed_form(n: int, data: st.DataObject) -> None:
+    c, k = data.draw(st.integers(0, n)), data.draw(st.integers(1, n))
+    assert pass_at_k(n, np.array([c]), k)[0] == pytest.approx(1 - math.comb(n - c, k) / math.comb(n, k), abs=1e-12)
+
+
+@pytest.mark.parametrize("correct", [[5], [-1], [np.nan], [2, 5]])
+def test_pass_at_k_refuses_impossible_counts(correct: list[float]) -> None:
+    with pytest.raises(R1Error, match="of 4 answers, 0 to 4 can be right"):
+        pass_at_k(4, np.array(correct), 2)
+
+
 def test_pass_at_k_at_its_ends() -> None:
     correct = np.arange(17)
     assert pass_at_k(16, correct, 1) == pytest.approx(correct / 16)                       # pass@1 is the mean
@@ -101,6 +132,26 @@ def test_pass_at_k_refuses_an_impossible_k(k: int) -> None:
 ])
 def test_majority(answers: list[str | None], accuracy: list[int], value: float) -> None:
     assert majority(answers, accuracy) == pytest.approx(value)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["7", "8", "9", None]), st.booleans()), max_size=8))
+def test_majority_is_the_mean_over_all_ways_to_break_a_tie(given_answers: list[tuple[str | None, bool]]) -> None:
+    """By brute force: each winner in turn, and within it each of its answers, as one draws a tie and then somebody who said so."""
+    counts = collections.Counter(answer for answer, _ in given_answers if answer)
+    winners = [answer for answer, count in counts.items() if count == max(counts.values())]
+    drawn = [right for winner in winners for answer, right in given_answers if answer == winner]
+    wanted = sum(drawn) / len(drawn) if drawn else 0.0
+    assert majority([answer for answer, _ in given_answers], [right for _, right in given_answers]) == pytest.approx(wanted)
+
+
+def test_votes_of_fewer_answers_are_averaged() -> None:
+    made = scripted([[1, 1, 0, 0, 1, 0]])                           # a right answer is 7, wrong ones all differ
+    assert made.cons_at(6)["value"] == 1.0 and made.cons_at(1)["value"] == pytest.approx(made.summary()["pass@1"]["value"])
+    assert made.cons_at(2)["value"] == pytest.approx((1 + 0 + 0.5) / 3)
+    assert made.cons_at(4)["value"] == 1.0                          # one vote of four; what is left over has no vote
+    for k in (0, 7):
+        with pytest.raises(R1Error, match=f"cons@{k} needs"):
+            made.cons_at(k)
 
 
 def test_summaries_vote_with_the_result_in_their_box() -> None:
@@ -152,6 +203,75 @@ def test_bootstrap_covers_the_true_value_about_95_times_in_100() -> None:
     assert 0.90 <= covered <= 0.99
 
 
+@pytest.mark.parametrize(("seeds_apart", "problems_apart"), [(0.08, 0.02), (0.0, 0.3), (0.05, 0.2)])
+def test_bootstrap_over_seeds_covers_the_true_value(seeds_apart: float, problems_apart: float) -> None:
+    """Three seeds and forty problems out of all there are, 16 answers each, whichever of the two differs more. A little wide is allowed."""
+    rng, covered, narrow = np.random.default_rng(3), 0, 0
+    for _ in range(250):
+        chance = 0.5 + seeds_apart * rng.standard_normal((3, 1)) + problems_apart * rng.uniform(-1, 1, (1, 40))
+        values = rng.binomial(16, chance.clip(0, 1)) / 16
+        found = bootstrap_over_seeds({"x": values}, resamples=400)["x"]
+        covered += found["low"] <= 0.5 <= found["high"]
+        alone = bootstrap({"x": values[0]}, resamples=400)["x"]
+        narrow += alone["low"] <= 0.5 <= alone["high"]
+    assert 0.91 <= covered / 250 <= 1.0
+    if seeds_apart == 0.08:
+        assert narrow / 250 < 0.7                                   # what a single seed says of the method
+
+
+def test_bootstrap_over_seeds_by_hand() -> None:
+    same = np.array([[1.0, 0.0, 1.0, np.nan]] * 3)
+    found = bootstrap_over_seeds({"same": same, "none": np.full((3, 4), np.nan)})
+    assert found["same"] == bootstrap({"x": same[0]})["x"]          # seeds that agree add nothing
+    assert found["none"] == {"value": None, "low": None, "high": None}
+    apart = bootstrap_over_seeds({"x": np.array([[0.4] * 9, [0.5] * 9, [0.6] * 9])})["x"]
+    assert apart["value"] == pytest.approx(0.5)
+    assert apart["high"] - 0.5 == pytest.approx(4.303 * 0.1 / math.sqrt(3), rel=0.04)        # Student's t with 2 degrees of freedom
+    one_missing = np.array([[1.0, 0.0], [1.0, np.nan]])
+    assert bootstrap_over_seeds({"x": one_missing})["x"]["value"] == 1.0
+
+
+@pytest.mark.parametrize("values", [np.zeros((1, 4)), np.zeros(4)])
+def test_one_seed_says_nothing_about_seeds(values: np.ndarray) -> None:
+    with pytest.raises(R1Error, match="x: an interval over seeds needs .* at least 2 seeds"):
+        bootstrap_over_seeds({"x": values})
+
+
+def test_seeds_are_stacked_problem_by_problem() -> None:
+    a, b = scripted([[1], [0]]), scripted([[1], [1]])
+    assert evaluation.measures_by_seed([a, b])["pass@1"].tolist() == [[1, 0], [1, 1]]
+    with pytest.raises(R1Error, match="not on the same problems"):
+        evaluation.measures_by_seed([a, scripted([[1]])])
+    with pytest.raises(R1Error, match="no evaluation"):
+        evaluation.measures_by_seed([])
+
+
+def test_an_interval_over_nothing_is_refused() -> None:
+    for act in (lambda: bootstrap({"x": np.array([])}), lambda: paired(np.array([]), np.array([]))):
+        with pytest.raises(R1Error, match="the set is empty"):
+            act()
+
+
+def test_p_is_uniform_when_there_is_no_difference() -> None:
+    """Two evaluations of one model: p below 0.05 in about 5 of 100, below 0.5 in about half."""
+    rng, found = np.random.default_rng(4), []
+    for _ in range(400):
+        chance = rng.uniform(0.1, 0.9, 60)
+        found.append(paired(rng.binomial(16, chance) / 16, rng.binomial(16, chance) / 16, resamples=400)["p"])
+    assert 0.02 <= np.mean(np.array(found) < 0.05) <= 0.09
+    assert 0.42 <= np.mean(np.array(found) < 0.5) <= 0.58
+
+
+def test_unpaired_is_two_sets_drawn_apart() -> None:
+    rng = np.random.default_rng(5)
+    hard, easy = rng.normal(80, 10, 300), rng.normal(50, 20, 200)
+    found, error = unpaired(easy, hard, resamples=5000), math.sqrt(hard.var() / 300 + easy.var() / 200)
+    assert found["value"] == pytest.approx(hard.mean() - easy.mean())
+    assert found["high"] - found["value"] == pytest.approx(1.96 * error, rel=0.1)
+    assert unpaired(np.append(easy, np.nan), hard, resamples=5000) == found
+    assert unpaired(easy, np.full(3, np.nan)) == {"value": None, "low": None, "high": None}
+
+
 def test_bootstrap_is_deterministic_and_seeded() -> None:
     values = {"x": np.random.default_rng(2).random(50)}
     assert bootstrap(values) == bootstrap(values) != bootstrap(values, seed=1)
@@ -185,6 +305,57 @@ def test_difference_needs_the_same_problems() -> None:
         difference(a, scripted([[1], [0], [1]]))
     with pytest.raises(R1Error, match="not on the same problems .*math/chain/2/en"):
         difference(a, scripted([[1], [0]], level=[1, 2]))
+
+
+def test_a_difference_of_what_cannot_be_judged_is_none() -> None:
+    made = scripted([[1], [0]])
+    assert difference(made, made, "quality") == {"value": None, "low": None, "high": None, "p": None}
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Win rates
+
+class FirstPlace:
+    """A judge who always likes what is shown first."""
+
+    def verdict(self, problem: Problem, one: str, other: str, *, draw: int = 0) -> str:
+        return "A>>B"
+
+
+def general(*answers: Sequence[str]) -> Evaluation:
+    """An evaluation of the sky's colour, once asked in level 1 and once in level 2."""
+    asked = [dataclasses.replace(SKY, level=level, question=f"What colour is the sky in summer {level}?") for level in (1, 2)]
+    script = {problem.question: [answered(answer) for answer in written] for problem, written in zip(asked, answers, strict=True)}
+    return evaluate(Script(script), asked, samples=len(answers[0]), settings=SETTINGS, seed=0)
+
+
+def test_win_rate() -> None:
+    good, bad = "It is blue.", "It is red."
+    a, b = general([good, bad], [good, good]), general([bad, bad], [good, bad])
+    assert win_rate(a, b, judges.Judge())["value"] == pytest.approx((1 + 0.5 + 0.5 + 1) / 4)
+    assert win_rate(b, a, judges.Judge())["value"] == pytest.approx(0.25)
+    assert win_rate(a, a, judges.Judge()) == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert win_rate(a, b, FirstPlace())["value"] == 0.5             # with the order turned, a liking for the first place says nothing
+    assert win_rate(a, b, judges.Judge(position_bias=5.0))["value"] == 0.5
+
+
+def test_a_win_rate_sees_what_is_answered_only() -> None:
+    asked = [SKY]
+    short, long = (evaluate(Script({"sky": [answered("It is blue.", think)]}), asked, samples=1, settings=SETTINGS, seed=0)
+                   for think in ("I know.", "Let me think about it for long. " * 30))
+    assert win_rate(short, long, judges.Judge())["value"] == 0.5
+    untagged = evaluate(Script({"sky": ["It is blue."]}), asked, samples=1, settings=SETTINGS, seed=0)
+    assert win_rate(untagged, short, judges.Judge())["value"] == 0.0
+
+
+def test_a_win_rate_needs_the_same_questions_and_as_many_answers() -> None:
+    a = general(["It is blue."], ["It is blue."])
+    with pytest.raises(R1Error, match="there are 1 and 2 of them"):
+        win_rate(a, general(["It is blue."] * 2, ["It is blue."] * 2), judges.Judge())
+    with pytest.raises(R1Error, match="not on the same problems"):
+        win_rate(a, scripted([[1], [0]]), judges.Judge())
+    with pytest.raises(R1Error, match="there is no oracle"):
+        win_rate(scripted([[1]]), scripted([[1]]), judges.Judge())
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
@@ -432,6 +603,109 @@ def test_an_evaluation_of_nothing_is_refused() -> None:
         evaluate(Script({}), [], samples=4, settings=SETTINGS, seed=0)
     with pytest.raises(R1Error, match="samples=0"):
         evaluate(Script(ANSWERS), PROBLEMS, samples=0, settings=SETTINGS, seed=0)
+
+
+def test_a_problem_that_stands_twice_is_refused() -> None:
+    twice = evaluate(Script({"Q": ["7"]}), [problem("Q"), problem("Q")], samples=1, settings=SETTINGS, seed=0)
+    assert twice.measures()["pass@1"].tolist() == [0, 0]           # what training looks at may repeat itself; intervals may not
+    for act in (twice.summary, lambda: twice.pass_at(1), lambda: twice.cons_at(1), lambda: difference(twice, twice),
+                lambda: win_rate(twice, twice, judges.Judge())):
+        with pytest.raises(R1Error, match="problem 2, math/chain/1/en/.*, stands twice"):
+            act()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_grade_that_is_no_number_is_refused(result: Evaluation, bad: float) -> None:
+    broken = rewards.RewardMix({"accuracy_reward": lambda completions, **_: [bad] * len(completions),
+                                "format_reward": rewards.format_reward})
+    with pytest.raises(R1Error, match=f"{PROBLEMS[0].id}: accuracy={bad} for .*a grade is a finite number"):
+        result.rescore(broken)
+
+
+def test_a_model_without_an_end_token_is_refused(tiny_policy) -> None:
+    evaluation.require_end(tiny_policy, "here")
+    tiny_policy.tokenizer.eos_token, tiny_policy.model.generation_config.eos_token_id = None, None
+    try:
+        with pytest.raises(R1Error, match="here: the model has no end token"):
+            evaluation.require_end(tiny_policy, "here")
+    finally:
+        tiny_policy.tokenizer.eos_token = text.EOS                  # the tokenizer is every test's
+
+
+def test_measures_are_made_once_and_cannot_be_spoiled(result: Evaluation) -> None:
+    assert result.measures() is result.measures()
+    with pytest.raises(ValueError, match="read-only"):
+        result.measures()["pass@1"][0] = 5
+
+
+def test_the_paper_measures_cooler() -> None:
+    way = evaluation.AS_THE_PAPER
+    assert (way.temperature, way.top_p) == (0.6, 0.95) == (paper.EVALUATION["temperature"], paper.EVALUATION["top_p"])
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Tables
+
+def test_a_table_holds_the_same_as_json(result: Evaluation, tmp_path: Path) -> None:
+    result.about.update(model="data/base-3m")
+    for name in ("evaluation.parquet", "evaluation.json"):
+        result.save(tmp_path / name)
+        assert load(tmp_path / name) == result and load(tmp_path / name).summary() == result.summary()
+    unjudged = evaluate(Script(ANSWERS), PROBLEMS[3:], samples=4, settings=SETTINGS, seed=0)
+    unjudged.save(tmp_path / "general.parquet")                     # no completion has an accuracy
+    assert load(tmp_path / "general.parquet") == unjudged
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["evaluation.json", "evaluation.parquet", "general.parquet"]
+
+
+def test_a_table_has_a_row_for_each_completion(result: Evaluation, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    result.save(tmp_path / "evaluation.parquet")
+    rows = parquet.read_table(tmp_path / "evaluation.parquet").to_pylist()
+    assert [row["text"] for row in rows] == [c.text for c in result.completions]
+    assert rows[4]["question"] == "把3和4相加。" and rows[4]["gold"] == "7" and rows[4]["accuracy"] == 1.0 and rows[12]["accuracy"] is None
+
+
+def test_damaged_tables_are_told_from_whole_ones(result: Evaluation, tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "evaluation.parquet"
+    with pytest.raises(R1Error, match="evaluation.parquet: there is no such evaluation"):
+        load(path)
+    result.save(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(R1Error, match="evaluation.parquet: this is not an evaluation"):
+        load(path)
+    parquet.write_table(pyarrow.table({"a": [1]}), path)
+    with pytest.raises(R1Error, match="evaluation.parquet: this is not an evaluation"):
+        load(path)
+
+
+def test_without_pyarrow_json_is_left(result: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(R1Error, match="pip install pyarrow"):
+        result.save(tmp_path / "evaluation.parquet")
+    result.save(tmp_path / "evaluation.json")
+    assert [file.name for file in tmp_path.iterdir()] == ["evaluation.json"]
+
+
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+def test_another_grader_changes_its_grades_and_nothing_else(result: Evaluation, tmp_path: Path, suffix: str) -> None:
+    """A stored file judged by a grader that has learnt to accept one more answer: that answer counts, all else stays to the last digit."""
+    path = tmp_path / f"evaluation.{suffix}"
+    result.save(path)
+    spared = result.completions[1].text
+
+    def lenient(completions: Sequence[str], **columns: object) -> list[float | None]:
+        grades = rewards.correctness(completions, **columns)
+        return [1.0 if completion == spared else grade for completion, grade in zip(completions, grades, strict=True)]
+
+    again = load(path).rescore(rewards.RewardMix({"accuracy_reward": lenient, "format_reward": rewards.format_reward}))
+    changed = [i for i, (old, new) in enumerate(zip(result.completions, again.completions, strict=True)) if old != new]
+    assert changed == [1] and again.completions[1] == dataclasses.replace(result.completions[1], accuracy=1.0)
+    assert dataclasses.replace(again, completions=result.completions) == result
+    old, new = result.measures(), again.measures()
+    differ = {name for name in old if not np.array_equal(old[name], new[name], equal_nan=True)}
+    assert differ == {"pass@1"}                                     # cons@4: the vote for 7 wins as before; the new answer stood alone
+    assert np.nansum(new["pass@1"] - old["pass@1"]) == pytest.approx(0.25)
 
 
 def test_table_is_small_and_says_what_was_measured(result: Evaluation) -> None:

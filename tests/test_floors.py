@@ -12,7 +12,7 @@ FLOORS = (
     {"tasks", "rewards"},
     {"policy", "sampling"},
     {"training", "search", "curation"},
-    {"evaluation", "findings", "ledger", "lineage", "pipeline", "report", "stages"},
+    {"aha", "claims", "comparisons", "evaluation", "findings", "ledger", "lineage", "pipeline", "report", "stages"},
     {"__main__"},
 )
 HEAVY = {"accelerate", "bitsandbytes", "datasets", "deepspeed", "math_verify", "peft", "reasoning_gym", "trl", "unsloth", "vllm"}

@@ -77,6 +77,9 @@ def test_tables_that_hold_the_same_number_agree() -> None:
     assert paper.AIME_PASS_1.points[-1][1] == paper.R1_ZERO_V1.cell("R1-Zero", "AIME 2024 pass@1")
     assert paper.R1_ZERO_V1.cell("R1-Zero", "AIME 2024 cons@64") == paper.AIME_MAJORITY
     assert set(paper.DISTILLATION) <= set(paper.DISTILLED.rows)
+    assert paper.MAIN.column("R1") == paper.STAGES.column("R1")
+    assert paper.R1_VOTING["pass@1"] == paper.STAGES.cell("AIME 2024", "R1")
+    assert paper.MAIN.cell("AIME 2024", "o1-mini") == paper.DISTILLED.cell("o1-mini", "AIME 2024 pass@1")
 
 
 def test_there_is_one_copy_of_the_reflective_words() -> None:

@@ -1,13 +1,16 @@
 """The committed results: trained, written and put into the README by one call."""
 
 import csv
+import json
 import re
 import shutil
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
-from r1lib import paths, profiles, stages
+from r1lib import findings, ledger, paths, profiles, stages
 from r1lib.report import results
 
 ROOT = paths.root()
@@ -105,3 +108,35 @@ def test_runs_lie_in_their_folders_and_are_loaded_the_next_time(home: Path, monk
     results.r1_zero("smoke", [0, 1])
     assert [(model / "model.safetensors").stat().st_mtime_ns for model in models] == before
     assert [(home / name).read_bytes() for name in ("README.md", "results/r1_zero/seeds.csv", "results/r1_zero/table.md")] == written
+
+
+def test_what_claims_are_judged_by_is_made_and_judged(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One experiment of two is measured; the other's rows and those of another seed stay."""
+    monkeypatch.setenv("R1_HOME", str(home))
+    monkeypatch.delenv("R1_RUNS", raising=False)
+    readme, before = home / "README.md", (home / "README.md").read_text(encoding="utf-8")
+    readme.write_text(f"{before}<!-- ledger: begin -->\n<!-- ledger: end -->\n", encoding="utf-8")
+    file = home / "results" / "findings.csv"
+    old = {"value": 0.9, "low": 0.8, "high": 1.0}
+    ledger.write_findings({0: {"aha/reflection_helps_zero": old, "ablations/long_minus_short": old, "stages/gone/r1": old},
+                           7: {"aha/reflection_helps_zero": old}}, file)
+
+    made_up = types.ModuleType("made_up")
+    made_up.measure = lambda *, profile, seed, runs: findings.kept(
+        "aha", lambda: {"reflection_helps_zero": {"value": 0.6, "low": 0.5, "high": 0.7}}, runs=runs, seed=seed, made_from={},
+        notebook="05_the_aha_moment")
+    monkeypatch.setitem(sys.modules, "made_up", made_up)
+    monkeypatch.setitem(results.EXPERIMENTS, "aha", "made_up")
+    results.findings("smoke", [0], ["aha"])
+
+    kept = ledger.read_findings(file)
+    assert kept[0]["aha/reflection_helps_zero"]["value"] == 0.6 and kept[0]["ablations/long_minus_short"] == old
+    assert kept[7] == {"aha/reflection_helps_zero": old} and "stages/gone/r1" not in kept[0]
+    asked = {name for name in ledger.asked() if name.split("/")[0] in ("stages", "zero")}
+    assert asked <= set(kept[0]), "every stage was trained and measured"
+    records = {record["name"]: record for record in json.loads((home / "results" / "ledger.json").read_text(encoding="utf-8"))}
+    assert records["reflection_pays"]["seeds"] == [0, 7] and records["pure_rl"]["seeds"] == [0]
+    assert records["language_reward"]["verdict"] != "not measured"
+    assert (home / "results" / "ledger.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "| RL alone lifts accuracy | AIME 2024: 15.6 to 77.9 |" in readme.read_text(encoding="utf-8")
+    readme.write_text(before, encoding="utf-8")

@@ -31,19 +31,18 @@ def say(markdown: str) -> None:
 
 
 def sheet(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Show a `table`."""
-    shown, plain = table(caption, heads, rows)
-    display({"text/html": shown, "text/plain": plain}, raw=True)
-
-
-def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[str, str]:
     """A table as HTML and as plain text; a cell is a `Cell`, or anything that has a text."""
+    display(table(caption, heads, rows), raw=True)
+
+
+def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> dict[str, str]:
+    """What `sheet` displays, by MIME type."""
     pairs = [[cell if isinstance(cell, tuple) else (html.escape(str(cell)), str(cell)) for cell in row] for row in rows]
     body = "".join("<tr>" + "".join(f"<td {_LEFT}>{cell}</td>" for cell, _ in row) + "</tr>" for row in pairs)
     head = "".join(f"<th {_LEFT}>{html.escape(name)}</th>" for name in heads)
+    drawn = f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     lines = [" | ".join(plain.strip().replace("\n", " / ") for _, plain in row) for row in pairs]
-    return (f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>",
-            "\n".join([caption, " | ".join(heads), *lines]))
+    return {"text/html": drawn, "text/plain": "\n".join([caption, " | ".join(heads), *lines])}
 
 
 def tinted(written: str, *, answer: str = "220, 100, 10, 0.3") -> Cell:

@@ -4,6 +4,7 @@
 """
 
 import csv
+import importlib
 import re
 import statistics
 from collections import defaultdict
@@ -13,9 +14,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from r1lib import machine, paper, paths, profiles, stages
+from r1lib import ledger, machine, paper, paths, profiles, stages
 from r1lib.pipeline import MODELS
 from r1lib.report import board
+from r1lib.report import ledger as shown
 from r1lib.training.metrics import Progress
 
 Series = dict[str, dict[int, dict[int, float]]]          # metric -> seed -> step -> value
@@ -36,6 +38,10 @@ Scores = dict[str, dict[int, dict[str, float]]]          # stage -> seed -> metr
 _PANELS = {"math": board.BLUE, "code": board.BLUE, "logic": board.BLUE, "general quality": board.GREEN, "format": board.ORANGE,
            "readability": board.ORANGE, "language consistency": board.ORANGE, "safety": board.PURPLE}
 _ROAD = ("base", "zero", "dev1", "dev2", "dev3", "r1")   # the stages in the paper's order; V3 stands beside it
+# Experiment -> the module whose measure(profile=..., seed=..., runs=...) keeps its findings.
+EXPERIMENTS = {"aha": "r1lib.aha", "distillation": "r1lib.distillation", "evaluation": "r1lib.comparisons",
+               "unsuccessful": "r1lib.unsuccessful", "ablations": "r1lib.ablations"}
+_STORED = ("stages", "zero", "curves")                   # evidence that the ledger reads from what stages stored
 
 
 def r1_zero(profile: str, seeds: Sequence[int]) -> None:
@@ -81,9 +87,50 @@ def r1(profile: str, seeds: Sequence[int]) -> None:
           _stage_picture(scores))
 
 
+def findings(profile: str, seeds: Sequence[int], experiments: Sequence[str] = tuple(EXPERIMENTS)) -> None:
+    """Make what claims are judged by, with each seed, and write results/findings.csv; then the ledger.
+
+    Stages and evaluations that are missing are made, experiments are measured (what is there is loaded). The file's rows of other
+    experiments and of other seeds stay as they are.
+    """
+    for seed in seeds:
+        for name in ledger.stages_needed():
+            stages.run(name, profile=profile, seed=seed, folder=_folder(profile, seed, name), watchers=[Progress()])
+        for name, set_name, many in ledger.evaluations_needed():
+            folder = paths.stage(profile, name) if name == "base" else _folder(profile, seed, name)
+            stages.evaluation(name, profile=profile, set_name=set_name, folder=folder,
+                              samples=None if many else profiles.get(profile).table_samples)
+        for experiment in experiments:
+            importlib.import_module(EXPERIMENTS[experiment]).measure(profile=profile, seed=seed, runs=ledger.run_folder(profile, seed))
+            print(f"seed {seed}, {experiment}: measured", flush=True)
+    file, known = _findings_file(), {}
+    if file.exists():
+        known = ledger.read_findings(file)
+    for seed in seeds:
+        others = {name: interval for name, interval in known.get(seed, {}).items() if name.split("/")[0] not in (*experiments, *_STORED)}
+        now = ledger.gather(profile, seed=seed, runs=ledger.run_folder(profile, seed))
+        known[seed] = others | {name: interval for name, interval in now.items() if name.split("/")[0] in (*experiments, *_STORED)}
+    ledger.write_findings(known, file)
+    print(f"{file.relative_to(paths.root())}: {sum(map(len, known.values()))} numbers, {len(known)} seeds", flush=True)
+    claims()
+
+
+def claims() -> None:
+    """Judge every claim by results/findings.csv and write results/ledger.json, results/ledger.png and the README's table."""
+    records = ledger.judge(ledger.read_findings(_findings_file()))
+    out = paths.root() / "results"
+    ledger.write(records, out / "ledger.json")
+    (out / "ledger.png").write_bytes(board.png(shown.picture(records)))
+    _into_readme("ledger", f"Made by `python -m r1lib results --only ledger` from `results/findings.csv`.\n\n{shown.markdown(records)}")
+    print(shown.table(records))
+
+
+def _findings_file() -> Path:
+    return paths.root() / "results" / "findings.csv"
+
+
 def _folder(profile: str, seed: int, stage: str) -> Path:
-    """Where a stage of a seed lies: seed 0 is the notebooks' own run."""
-    return paths.stage(profile, stage) if seed == 0 else paths.runs(profile) / "seeds" / str(seed) / stage
+    return ledger.run_folder(profile, seed) / stage
 
 
 def _keep(name: str, profile: str, seeds: Sequence[int], csv_name: str, heads: Sequence[str], rows: Sequence[Sequence[object]], table: str,
