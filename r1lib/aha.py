@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from r1lib import evaluation, paths, profiles, rewards, stages, tasks, text
+from r1lib import evaluation, findings, lineage, paths, profiles, rewards, stages, tasks, text
 from r1lib.evaluation import Completion, Evaluation, Interval
 from r1lib.findings import Findings
 from r1lib.policy import Policy
@@ -380,7 +380,17 @@ def measure(*, profile: str, seed: int = 0, runs: Path | None = None, probed: Ma
     """Reflection before and after R1-Zero, and what it is good for; shares from 0 to 1, intervals over problems, all on the math set.
 
     probed: what `probes` gave, if that has been done already. Words are counted as the paper counts them (Nature, Extended Data Fig. 1).
+    Kept as findings/aha.json beside the stages.
     """
+    chosen, runs = profiles.get(profile), runs or paths.runs(profile)
+    folders = {"base": stages.base_folder(chosen.base), "zero": runs / "zero" / "model"}
+    made_from = {"weights": {name: lineage.weights_sha256(folder) for name, folder in folders.items()},
+                 "samples": chosen.evaluation_samples, "problems": chosen.evaluation_problems}
+    return findings.kept("aha", lambda: _measured(profile, seed, runs, probed), runs=runs, seed=seed, made_from=made_from,
+                         notebook="05_the_aha_moment")
+
+
+def _measured(profile: str, seed: int, runs: Path, probed: Mapping[str, Sequence[Probe]] | None) -> Findings:
     before, after = (answers_of(stage, profile=profile, runs=runs) for stage in ("base", "zero"))
     probed = probed or probes(profile=profile, seed=seed, runs=runs)
     searching = np.array([problem.kind in SEARCHES for problem in after.problems])

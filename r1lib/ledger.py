@@ -292,7 +292,7 @@ def _record(claim: Claim, evidence: Mapping[int, Mapping[str, Interval]]) -> Rec
     names = [name for test in claim.tests for name in test.evidence]
     of_seeds = {seed: {name: _look_up(name, run) for name in names} for seed, run in evidence.items()}
     seeds = sorted(seed for seed, run in of_seeds.items() if names and all(run.values()))
-    missing = [name for name in names if not seeds and not any(run[name] for run in of_seeds.values())]
+    missing = [] if seeds else [name for name in names if not of_seeds or not all(run[name] for run in of_seeds.values())]
     known = {name: pool([of_seeds[seed][name] for seed in seeds]) for name in names} if seeds else {}
     verdicts = [test.rule.judge(*(known[name] for name in test.evidence)) if known or not test.evidence else "not measured"
                 for test in claim.tests]

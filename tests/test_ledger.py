@@ -268,7 +268,7 @@ def test_a_claim_is_judged_by_the_seeds_that_have_all_of_it() -> None:
     (record,) = ledger.judge({0: {"a": DOWN, "b": UP}, 1: {"a": UP}, 2: {"a": DOWN, "b": UP}}, [BOTH])
     assert record["seeds"] == [0, 2] and record["ours"] == pytest.approx(-0.2) and record["verdict"] == "reproduced"
     (record,) = ledger.judge({0: {"a": DOWN}, 1: {"b": UP}}, [BOTH])
-    assert record["verdict"] == "not measured" and record["seeds"] == [] and record["evidence"] == {}
+    assert record["verdict"] == "not measured" and record["seeds"] == [] and record["evidence"] == {} and record["missing"] == ["a", "b"]
     (record,) = ledger.judge({}, [BOTH])
     assert record["verdict"] == "not measured" and record["missing"] == ["a", "b"]
 
