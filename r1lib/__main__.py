@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     run = commands.add_parser("run", help="train a stage, or go on with it, or load it")
     run.add_argument("--to", default="zero", help="the stage (default: %(default)s)")
-    run.add_argument("--profile", default="cpu", help="smoke, cpu or gpu (default: %(default)s)")
+    run.add_argument("--profile", default="cpu", help="smoke, cpu or gpu; gpu+trl+vllm for other trainers (default: %(default)s)")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--base", help="a base model of data/ or a folder, instead of the profile's")
     run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE",
@@ -67,6 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
     pretrain.add_argument("--workers", type=int, help="processes that write the corpus (default: all cores but two)")
     pretrain.add_argument("--device", default="cuda")
     pretrain.set_defaults(do=_pretrain)
+
+    doctor = commands.add_parser("doctor", help="look at packages, GPU and memory before a run")
+    doctor.add_argument("--profile", default="cpu", help="smoke, cpu or gpu, with +trl, +unsloth, +vllm (default: %(default)s)")
+    doctor.add_argument("--base", help="a base model of data/, a folder, or a hub name, instead of the profile's")
+    doctor.add_argument("--stage", default="zero", help="a stage that learns by GRPO (default: %(default)s)")
+    doctor.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the stage and its recipe")
+    doctor.set_defaults(do=_doctor)
 
     world = commands.add_parser("evaluation-sets", help="write the fixed evaluation sets anew into data/evaluation/")
     world.set_defaults(do=_evaluation_sets)
@@ -193,6 +200,14 @@ def _pretrain(options: argparse.Namespace) -> int:
     pretrain.pretrain(options.sizes, options.out, seed=options.seed, tokens=tokens, workers=options.workers, device=options.device,
                       command=command)
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from r1lib import doctor
+
+    report = doctor.examine(options.profile, base=options.base, stage=options.stage, settings=_settings(options.set))
+    print(report)
+    return 1 if report.faults else 0
 
 
 def _evaluation_sets(_: argparse.Namespace) -> int:

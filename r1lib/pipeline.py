@@ -12,6 +12,7 @@ are further stages that it needs; `learn` collects the data, if there are any to
                └─ r1  ◄────────────────┘                     r1     RL for all scenarios
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -31,11 +32,11 @@ from r1lib.errors import R1Error
 from r1lib.policy import Policy
 from r1lib.profiles import Profile
 from r1lib.rewards import preference
-from r1lib.sampling import Rollout, SamplingSettings
+from r1lib.sampling import Rollout, SamplingSettings, vllm
 from r1lib.sampling.torch import TorchSampler
 from r1lib.seeds import derive
 from r1lib.tasks import Problem
-from r1lib.training import grpo, reward_model, sft
+from r1lib.training import grpo, reward_model, sft, trl, unsloth
 from r1lib.training.metrics import Row
 from r1lib.training.reward_model import Labelled, Pair, RewardModel
 from r1lib.training.run import History, Recipe
@@ -242,16 +243,21 @@ class Zero(Stage):
 
 def _reinforce(job: Job, parent: str, problems: grpo.ProblemSource, reward: rewards.RewardMix, **look: Any) -> tuple[Policy, History]:
     """GRPO from the parent; look: what `Job.look` is told to measure."""
-    policy = job.policy(parent)
+    policy, profile = job.policy(parent), job.profile
     sampler = job.sampler(policy)
-    return policy, grpo.train(policy, sampler=sampler, problems=problems, reward=reward, recipe=job.recipe, folder=job.folder,
-                              seed=job.seed, prompt=prompt_of(job.name), evaluate=job.look(sampler, **look), watchers=job.watchers)
+    task = dict(problems=problems, reward=reward, recipe=job.recipe, folder=job.folder, seed=job.seed, prompt=prompt_of(job.name),
+                evaluate=job.look(sampler, **look), watchers=job.watchers)
+    if profile.backend == "ours":
+        with vllm.sampler_of(profile.rollouts, policy) if profile.rollouts else contextlib.nullcontext(sampler) as drawing:
+            return policy, grpo.train(policy, sampler=drawing, **task)
+    return policy, {"trl": trl, "unsloth": unsloth}[profile.backend].train(policy, rollouts=profile.rollouts or "generate", **task)
 
 
 def _fine_tune(job: Job, parent: str, examples: Sequence[Example]) -> tuple[Policy, History]:
     policy = job.policy(parent)
-    return policy, sft.train(policy, examples=examples, recipe=job.recipe, folder=job.folder, seed=job.seed,
-                             evaluate=job.look(job.sampler(policy)), watchers=job.watchers)
+    train = {"ours": sft.train, "trl": trl.fine_tune, "unsloth": unsloth.fine_tune}[job.profile.backend]
+    return policy, train(policy, examples=examples, recipe=job.recipe, folder=job.folder, seed=job.seed,
+                         evaluate=job.look(job.sampler(policy)), watchers=job.watchers)
 
 
 @dataclass(frozen=True)

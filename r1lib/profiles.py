@@ -4,8 +4,8 @@ A profile holds only what differs between machines. What the algorithm is lives 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from r1lib.errors import R1Error
 
@@ -20,6 +20,8 @@ class Profile:
     held_out_samples: answers per problem when a run in training is measured; evaluation_samples: before and after R1-Zero;
     table_samples: for the table of all stages on all fixed sets.
     evaluation_problems: how many problems of a fixed set are used, spread over all of it; None for all.
+    backend: who trains GRPO and fine-tuning: "ours", "trl", or "unsloth" (LoRA). rollouts: who draws the answers of GRPO: "" for the
+    backend's own sampler, "vllm", or the address of a vLLM server. `get("gpu+trl+vllm")` is the profile gpu with these two chosen.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Profile:
     evaluation_samples: int = 16
     table_samples: int = 16
     evaluation_problems: int | None = None
+    backend: Literal["ours", "trl", "unsloth"] = "ours"
+    rollouts: str = ""
 
 
 _FEW_STEPS = dict(steps=3, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=96, evaluate_every=2)
@@ -64,7 +68,16 @@ PROFILES = {
 
 
 def get(name: str) -> Profile:
-    """The profile of this name."""
-    if name not in PROFILES:
-        raise R1Error(f"profile {name!r} is not known: choose one of {', '.join(PROFILES)}.")
-    return PROFILES[name]
+    """The profile of this name; behind a plus, who trains and who draws the answers, where it is not the profile's own: cpu+trl."""
+    base, *chosen = name.split("+")
+    if base not in PROFILES:
+        raise R1Error(f"profile {base!r} is not known: choose one of {', '.join(PROFILES)}.")
+    profile = PROFILES[base]
+    for word in chosen:
+        if word in ("trl", "unsloth"):
+            profile = replace(profile, name=name, backend=word)
+        elif word == "vllm":
+            profile = replace(profile, name=name, rollouts=word)
+        else:
+            raise R1Error(f"profile {name!r}: {word!r} is not known: behind {base} may stand +trl or +unsloth, and +vllm.")
+    return profile

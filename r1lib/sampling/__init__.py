@@ -42,6 +42,7 @@ class Rollout:
     logprobs: of each drawn token, under the distribution that it was drawn from (after temperature, top-k and top-p), in nats.
     text: the decoded answer without the stop token.
     finished: whether a stop token came before the limit.
+    policy_logprobs: of each drawn token under the policy's own arithmetic, where another engine drew them; None where `logprobs` are those.
     """
 
     prompt_index: int
@@ -50,6 +51,7 @@ class Rollout:
     logprobs: list[float]
     text: str
     finished: bool
+    policy_logprobs: list[float] | None = None
 
 
 class Sampler(Protocol):

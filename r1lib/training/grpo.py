@@ -195,6 +195,8 @@ def improve(policy: Policy, optimizer: torch.optim.Optimizer, rollouts: Sequence
     """Learn from a batch of rollouts: `updates_per_rollout` updates of the policy, each on its own random share of the questions.
 
     advantages: [prompts, samples]. The old log-probabilities are the sampler's: an on-policy update needs no forward pass but its own.
+    Where a sampler says what the policy itself finds (`Rollout.policy_logprobs`), these are the old ones, and each token is weighted for
+    the difference (`truncated_weights`).
     Returns what was measured; entropy, clipping and the difference to the sampler's log-probabilities are over the tokens learnt from.
     A batch in which every advantage is 0 changes nothing. `R1Error` when the loss or its gradient is not finite: it is not applied.
     """
@@ -244,8 +246,13 @@ def _gradient(policy: Policy, rollouts: Sequence[Rollout], advantages: Tensor, r
         chosen = [teaching[row] for row in rows]
         prompts, answers = [rollouts[i].prompt_ids for i in chosen], [rollouts[i].ids for i in chosen]
         logprobs, mask, entropy = group_log_probabilities(policy.model, prompts, answers, temperature=recipe.temperature)
-        old = torch.zeros(mask.shape, device=device)
-        old[mask] = torch.tensor([logprob for i in chosen for logprob in rollouts[i].logprobs], device=device)
+        drawn = _laid_out([rollouts[i].logprobs for i in chosen], mask)
+        old = drawn
+        if any(rollouts[i].policy_logprobs is not None for i in chosen):
+            old = _laid_out([rollouts[i].policy_logprobs or rollouts[i].logprobs for i in chosen], mask)
+            weights = truncated_weights(old, drawn)
+            # The same values with gradients `weights` times as large: for a token's share of the loss that is a weight.
+            logprobs = logprobs.detach() + weights * (logprobs - logprobs.detach())
         reference_logprobs = None
         if reference is not None:
             with torch.no_grad():
@@ -254,14 +261,52 @@ def _gradient(policy: Policy, rollouts: Sequence[Rollout], advantages: Tensor, r
             logprobs, old, advantages[chosen].to(device), mask, epsilon_low=recipe.epsilon_low, epsilon_high=recipe.epsilon_high,
             beta=recipe.beta, reference_logprobs=reference_logprobs, how=recipe.aggregation, normaliser=normaliser)
         loss.backward()
-        difference = (logprobs.detach() - old).abs()
+        difference = (logprobs.detach() - drawn).abs()
         losses.append(loss.detach())
         measured.append(sums | {"entropy": entropy.sum(), "difference": difference.sum(), "largest": difference.max()})
     return float(sum(losses)), measured
 
 
+def truncated_weights(policy_logprobs: Tensor, drawn_logprobs: Tensor, *, most: float = 2.0) -> Tensor:
+    """What makes up for tokens that another engine drew, whose kernels round differently: pi(token) / drawn(token), at most `most`.
+
+    Both [rows, tokens], of the same weights before any update. Without it, the engine's distribution is learnt from as if it were the
+    policy's. Truncated importance sampling, with the bound of 2 that its authors use (Yao and others 2025, "Your efficient RL framework
+    secretly brings you off-policy RL training"): the weight of a rare token that the engine found far too unlikely must not blow up.
+    """
+    return (policy_logprobs - drawn_logprobs).exp().clamp(max=most)
+
+
+def _laid_out(rows: Sequence[Sequence[float]], mask: Tensor) -> Tensor:
+    """One value a token, in the places of `mask`, and 0 elsewhere."""
+    values = torch.zeros(mask.shape, device=mask.device)
+    values[mask] = torch.tensor([value for row in rows for value in row], device=mask.device)
+    return values
+
+
 def _per_token(parts: Sequence[dict[str, Tensor]], name: str) -> float:
     return float(sum(part[name] for part in parts)) / max(float(sum(part["tokens"] for part in parts)), 1.0)
+
+
+def for_reading(asked: Sequence[Problem], rollouts: Sequence[Rollout], rewards: Rewards, advantages: Tensor, recipe: GRPORecipe, *,
+                step: int, seed: int) -> list[Row]:
+    """Rows of rollouts.jsonl, some answers of a step: of groups drawn anew at each step, the best, the worst, and two others."""
+    samples, random = recipe.samples_per_prompt, rng("kept rollouts", seed, step)
+    wanted: list[int] = []
+    for question in random.sample(range(len(advantages)), len(advantages)):
+        group = list(range(question * samples, (question + 1) * samples))
+        best, worst = max(group, key=rewards.total.__getitem__), min(group, key=rewards.total.__getitem__)
+        others = [row for row in group if row not in (best, worst)]
+        wanted += dict.fromkeys([best, worst, *random.sample(others, min(2, len(others)))])
+        if len(wanted) >= recipe.rollouts_kept_per_step:
+            break
+    return [
+        {"step": step, "problem": asked[row].id, "domain": asked[row].domain, "level": asked[row].level,
+         "language": asked[row].language, "question": asked[row].question, "gold": asked[row].gold, "sample": row % samples,
+         "text": rollouts[row].text, "length": len(rollouts[row].ids), "finished": rollouts[row].finished, "reward": rewards.total[row],
+         "rewards": {name: values[row] for name, values in rewards.parts.items()},
+         "advantage": float(advantages.flatten()[row])}
+        for row in wanted[:recipe.rollouts_kept_per_step]]
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
@@ -283,23 +328,7 @@ class _Run(Run):
             self.reference.load_state_dict(self.model.state_dict())
 
     def keep(self, asked: Sequence[Problem], rollouts: Sequence[Rollout], rewards: Rewards, advantages: Tensor) -> None:
-        """Write some answers down for reading: of groups drawn anew at each step, the best, the worst, and two others."""
-        samples, random = self.recipe.samples_per_prompt, rng("kept rollouts", self.seed, self.step)
-        wanted: list[int] = []
-        for question in random.sample(range(len(advantages)), len(advantages)):
-            group = list(range(question * samples, (question + 1) * samples))
-            best, worst = max(group, key=rewards.total.__getitem__), min(group, key=rewards.total.__getitem__)
-            others = [row for row in group if row not in (best, worst)]
-            wanted += dict.fromkeys([best, worst, *random.sample(others, min(2, len(others)))])
-            if len(wanted) >= self.recipe.rollouts_kept_per_step:
-                break
-        self.kept.append(*(
-            {"step": self.step, "problem": asked[row].id, "domain": asked[row].domain, "level": asked[row].level,
-             "language": asked[row].language, "question": asked[row].question, "gold": asked[row].gold, "sample": row % samples,
-             "text": rollouts[row].text, "length": len(rollouts[row].ids), "finished": rollouts[row].finished, "reward": rewards.total[row],
-             "rewards": {name: values[row] for name, values in rewards.parts.items()},
-             "advantage": float(advantages.flatten()[row])}
-            for row in wanted[:self.recipe.rollouts_kept_per_step]))
+        self.kept.append(*for_reading(asked, rollouts, rewards, advantages, self.recipe, step=self.step, seed=self.seed))
 
     def look(self, asked: Sequence[Problem], rollouts: Sequence[Rollout], rewards: Rewards, measured: Row) -> None:
         """End the step: one row of metrics, an alarm if there is cause for one, and a checkpoint when it is time."""

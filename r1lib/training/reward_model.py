@@ -182,6 +182,28 @@ class _Encoded:
         return max(map(len, self.rows))
 
 
+def encode_pairs(model: RewardModel, pairs: Sequence[Pair]) -> list[_Encoded]:
+    """The pairs in tokens; `R1Error` that names the row for a side without text and for two equal sides."""
+    for row, pair in enumerate(pairs):
+        _require_text(row, "pair", prompt=pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
+        if pair.chosen == pair.rejected:
+            raise R1Error(f"pair {row}: chosen and rejected are the same, so neither can be preferred. Remove that row.")
+    prompts = [pair.prompt for pair in pairs]
+    sides = (model.encode(prompts, [getattr(pair, side) for pair in pairs]) for side in ("chosen", "rejected"))
+    return [_Encoded(rows, True) for rows in zip(*sides, strict=True)]
+
+
+def short_enough(encoded: Sequence[_Encoded], max_tokens: int) -> list[_Encoded]:
+    """Those of at most max_tokens; `R1Error` where there are none."""
+    if not encoded:
+        raise R1Error("there is nothing to learn from: give at least one pair or labelled response.")
+    kept = [entry for entry in encoded if entry.longest <= max_tokens]
+    if not kept:
+        raise R1Error(f"all {len(encoded)} rows are longer than max_tokens={max_tokens}: the shortest has "
+                      f"{min(entry.longest for entry in encoded)}. Raise max_tokens, or give shorter ones.")
+    return kept
+
+
 def train_pairs(model: RewardModel, pairs: Sequence[Pair], *, recipe: RewardModelRecipe, folder: str | Path, seed: int,
                 evaluate: Callable[[int], Row] | None = None, watchers: Sequence[Callable[[Row], None]] = ()) -> History:
     """Train in place on pairs, or go on where `folder` says that this very run stopped. The loss is -log sigmoid(chosen - rejected).
@@ -190,13 +212,7 @@ def train_pairs(model: RewardModel, pairs: Sequence[Pair], *, recipe: RewardMode
     it is learnt. `examples/too_long` counts the pairs left out, of which either side is longer than max_tokens.
     `R1Error`: no pairs, or only such that are too long; a side without text, or two equal sides (the row is named).
     """
-    for row, pair in enumerate(pairs):
-        _require_text(row, "pair", prompt=pair.prompt, chosen=pair.chosen, rejected=pair.rejected)
-        if pair.chosen == pair.rejected:
-            raise R1Error(f"pair {row}: chosen and rejected are the same, so neither can be preferred. Remove that row.")
-    prompts = [pair.prompt for pair in pairs]
-    sides = (model.encode(prompts, [getattr(pair, side) for pair in pairs]) for side in ("chosen", "rejected"))
-    encoded = [_Encoded(rows, True) for rows in zip(*sides, strict=True)]
+    encoded = encode_pairs(model, pairs)
     return _train(model, pairs, encoded, recipe, folder, seed, "pair order", evaluate, watchers)
 
 
@@ -224,12 +240,7 @@ def _require_text(row: int, what: str, **parts: str) -> None:
 def _train(model: RewardModel, data: Sequence[Pair] | Sequence[Labelled], encoded: Sequence[_Encoded], recipe: RewardModelRecipe,
            folder: str | Path, seed: int, stream: str, evaluate: Callable[[int], Row] | None,
            watchers: Sequence[Callable[[Row], None]]) -> History:
-    if not encoded:
-        raise R1Error("there is nothing to learn from: give at least one pair or labelled response.")
-    kept = [entry for entry in encoded if entry.longest <= recipe.max_tokens]
-    if not kept:
-        raise R1Error(f"all {len(encoded)} rows are longer than max_tokens={recipe.max_tokens}: the shortest has "
-                      f"{min(entry.longest for entry in encoded)}. Raise max_tokens, or give shorter ones.")
+    kept = short_enough(encoded, recipe.max_tokens)
 
     def gradient(batch: Sequence[_Encoded]) -> tuple[float, Row]:
         return _gradient(model, batch, recipe.tokens_per_micro_batch)
