@@ -12,7 +12,8 @@ FLOORS = (
     {"tasks", "rewards"},
     {"policy", "sampling"},
     {"training", "search", "curation"},
-    {"aha", "claims", "comparisons", "doctor", "evaluation", "findings", "ledger", "lineage", "pipeline", "report", "stages"},
+    {"ablations", "aha", "claims", "comparisons", "distillation", "doctor", "evaluation", "findings", "ledger", "lineage", "pipeline",
+     "report", "stages", "unsuccessful"},
     {"__main__"},
 )
 HEAVY = {"accelerate", "bitsandbytes", "datasets", "deepspeed", "math_verify", "peft", "reasoning_gym", "trl", "unsloth", "vllm"}

@@ -44,6 +44,39 @@ def group_log_probabilities(model: PreTrainedModel, prompt_ids: Sequence[Sequenc
 
     For models whose tokens meet only in full causal attention, as in Qwen2, Qwen3 and Llama; a sliding window is an `R1Error`.
     """
+    device = model.device
+    # An answer's last token foretells nothing. The last place of a prompt foretells an answer's first token, and each place of the answer
+    # the token after it.
+    packed = pack(model, prompt_ids, [answer[:-1] for answer in completion_ids])
+    answers = [completion_ids[row] for row in packed.order]
+    columns = torch.arange(max(map(len, answers), default=0), device=device)
+    mask = columns < torch.tensor([len(answer) for answer in answers], device=device)[:, None]             # [rows, longest answer]
+    before = torch.where(columns > 0, packed.starts[:, None] + columns - 1, packed.prompt_ends[:, None])
+    hidden = packed.hidden
+    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else model.dtype
+    head = model.get_output_embeddings().weight
+    chosen, entropy = _ReadOff.apply(hidden.index_select(0, before[mask]).to(dtype), head.to(dtype), _row(answers, device), temperature)
+    back = torch.tensor(packed.order, device=device).argsort()                # from the order of lengths to the caller's
+    zeros = torch.zeros(mask.shape, dtype=chosen.dtype, device=device)
+    return zeros.masked_scatter(mask, chosen)[back], mask[back], zeros.masked_scatter(mask, entropy)[back]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a model's layers make of prompts and what follows them, all in one row.
+
+    hidden: [tokens, size], behind the last layer. order: the rows in the order in which they lie there, by length. For each of them, in
+    that order: starts, where it begins in the row, and prompt_ends, where the last token of its prompt lies.
+    """
+
+    hidden: Tensor
+    order: list[int]
+    starts: Tensor
+    prompt_ends: Tensor
+
+
+def pack(model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]]) -> Packed:
+    """Run the layers of a model, with whatever head, over these rows, each prompt once for all that follow it."""
     device, dtype = model.device, model.dtype
     if torch.is_autocast_enabled(device.type):
         dtype = torch.get_autocast_dtype(device.type)
@@ -53,7 +86,7 @@ def group_log_probabilities(model: PreTrainedModel, prompt_ids: Sequence[Sequenc
     owner = torch.tensor([number[tuple(prompt_ids[row])] for row in order], device=device)
 
     answers = [completion_ids[row] for row in order]
-    pieces = [*prompts, *(answer[:-1] for answer in answers)]                 # an answer's last token foretells nothing
+    pieces = [*prompts, *answers]
     lengths = torch.tensor([len(piece) for piece in pieces], device=device)
     starts = lengths.cumsum(0) - lengths                                      # where each piece begins in the packed row
     begins_at = torch.cat([torch.zeros_like(lengths[:len(prompts)]), lengths[owner]])          # and in its text: answers follow prompts
@@ -62,23 +95,16 @@ def group_log_probabilities(model: PreTrainedModel, prompt_ids: Sequence[Sequenc
     shared = heads // model.config.num_key_value_heads
     asked, asked_is_real = _places(lengths[:len(prompts)])
     blocks = [_Block(sum(map(len, prompts)), *asked.shape, asked.flatten(), None, None, asked_is_real.flatten().nonzero()[:, 0])]
-    for rows in _shares([len(answer) for answer in answers], heads, longest_prompt, _SCORES_PER_BLOCK.get(device.type, 2**18)):
+    # Counted with the token behind each answer, which log-probabilities leave out: blocks, and so the last bits of a sum, depend on it.
+    for rows in _shares([len(answer) + 1 for answer in answers], heads, longest_prompt, _SCORES_PER_BLOCK.get(device.type, 2**18)):
         own, is_real = _places(lengths[len(prompts):][rows])
-        tokens = sum(len(answer) - 1 for answer in answers[rows])
+        tokens = sum(map(len, answers[rows]))
         blocks.append(_block(tokens, own, is_real, asked[owner[rows]], asked_is_real[owner[rows]], shared, dtype))
 
-    # The last place of a prompt foretells an answer's first token, and each place of the answer the token after it.
-    columns = torch.arange(max(map(len, answers), default=0), device=device)
-    mask = columns < torch.tensor([len(answer) for answer in answers], device=device)[:, None]             # [rows, longest answer]
-    before = torch.where(columns > 0, starts[len(prompts):, None] + columns - 1, (starts + lengths)[owner, None] - 1)
     with _attention(model, "r1lib_packed"), sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
         hidden = model.base_model(input_ids=_row(pieces, device)[None], position_ids=positions[None], blocks=blocks,
                                   use_cache=False).last_hidden_state[0]
-    head = model.get_output_embeddings().weight
-    chosen, entropy = _ReadOff.apply(hidden.index_select(0, before[mask]).to(dtype), head.to(dtype), _row(answers, device), temperature)
-    back = torch.tensor(order, device=device).argsort()                       # from the order of lengths to the caller's
-    zeros = torch.zeros(mask.shape, dtype=chosen.dtype, device=device)
-    return zeros.masked_scatter(mask, chosen)[back], mask[back], zeros.masked_scatter(mask, entropy)[back]
+    return Packed(hidden, order, starts[len(prompts):], (starts + lengths)[owner] - 1)
 
 
 class _ReadOff(torch.autograd.Function):

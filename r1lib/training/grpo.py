@@ -95,16 +95,27 @@ class ProblemSource(Protocol):
     def batch(self, step: int, n: int) -> list[Problem]: ...
 
 
+class Learner(Protocol):
+    """What `compare` and `improve` do in this file, done in another way; both have the arguments and the results of these functions."""
+
+    def compare(self, rewards: Rewards, recipe: GRPORecipe) -> Tensor: ...
+
+    def improve(self, policy: Policy, optimizer: torch.optim.Optimizer, rollouts: Sequence[Rollout], advantages: Tensor,
+                recipe: GRPORecipe, *, step: int, seed: int, reference: nn.Module | None = None) -> Row: ...
+
+
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # The loop
 
 def train(policy: Policy, *, sampler: Sampler, problems: ProblemSource, reward: Callable[[list[str], dict[str, list]], Rewards],
           recipe: GRPORecipe, folder: str | Path, seed: int, prompt: Callable[[str], str] = text.zero_prompt,
-          evaluate: Callable[[int], Row] | None = None, watchers: Sequence[Callable[[Row], None]] = ()) -> History:
+          evaluate: Callable[[int], Row] | None = None, watchers: Sequence[Callable[[Row], None]] = (),
+          learner: Learner | None = None) -> History:
     """Train the policy in place by GRPO, or go on where `folder` says that this very run stopped.
 
     reward: (completions, columns of their problems) -> totals and parts; a `rewards.RewardMix` is one.
     evaluate: step -> `eval_` fields of the policy as it is now. watchers: called with each row once it is written.
+    learner: another way to compare and to learn in the same loop, such as `ppo.PPO`; without it GRPO's.
     An interrupt (Ctrl-C, a notebook's stop) or a file named STOP in the folder saves, and returns what there is; call again to go on.
     `R1Error`: the first batch carries no signal; the folder holds another run; a loss is not finite (its update is not applied).
     """
@@ -130,14 +141,15 @@ def train(policy: Policy, *, sampler: Sampler, problems: ProblemSource, reward: 
             clock.lap("time/reward")
 
             # 3. compare within each group: an answer is as good as it is better than its siblings
-            advantages = compare(rewards, recipe)
+            advantages = (learner.compare if learner else compare)(rewards, recipe)
             run.keep(asked, rollouts, rewards, advantages)
             if step == 0:
                 require_signal(rollouts, rewards, recipe, run.folder)
 
             with uninterrupted():      # weights half updated, or updated and not written down, would belong to no step
                 # 4. learn: what was better than its siblings becomes likelier
-                update = improve(policy, run.optimizer, rollouts, advantages, recipe, step=step, seed=seed, reference=run.reference)
+                update = (learner.improve if learner else improve)(policy, run.optimizer, rollouts, advantages, recipe, step=step,
+                                                                   seed=seed, reference=run.reference)
                 clock.lap("time/learn")
 
                 # 5. look

@@ -1,0 +1,381 @@
+"""What the paper tried and gave up (v1 section 4.2; v2 G.2), tried again in the miniature: a process reward model, as a judge of finished
+answers and as a reward for RL, and Monte Carlo tree search with a value model.
+
+Two stages stand beside the pipeline, and `stages.run` knows them once this module is imported: "prm", the step model, and "prm_rl", GRPO
+that is paid by it. What is measured goes through `measure`, for the notebook and for the ledger.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import numpy as np
+
+from r1lib import evaluation, findings, lineage, paths, pipeline, profiles, rewards, stages, tasks, text
+from r1lib.errors import R1Error
+from r1lib.evaluation import Evaluation, Interval
+from r1lib.pipeline import Job, Stage
+from r1lib.policy import Policy
+from r1lib.sampling import SamplingSettings
+from r1lib.sampling.torch import TorchSampler
+from r1lib.search import best_of_n, mcts, process_reward, steps
+from r1lib.search.process_reward import Marked, StepModel, StepModelRecipe
+from r1lib.seeds import derive
+from r1lib.tasks import Problem
+from r1lib.training import grpo
+from r1lib.training.metrics import Row
+from r1lib.training.run import History
+
+NOTEBOOK = "12_unsuccessful_attempts"
+DOMAIN = "math"                     # what `steps.judge` knows
+MODEL = "zero"                      # whose answers are judged, searched and rewarded: R1-Zero, from whose time the paper's attempts are
+
+_PAID: dict[process_reward.How, str] = {"min": "least step", "mean": "mean step", "sum": "sum of steps"}     # as `Ranked.scores` calls it
+SELECTOR = "least step"             # how the step model ranks answers: by the step that it doubts most
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured in a profile.
+
+    problems: of the fixed set, for best-of-n; samples: of R1-Zero's stored answers to each. after: answers of the policy after the RL to
+    each of these. searched: problems that are searched; search: how; caps: other numbers of children, to see what the cap does.
+    settings: of the two stages.
+    """
+
+    problems: int
+    samples: int
+    after: int
+    searched: int
+    search: mcts.MCTSSettings
+    settings: Mapping[str, Any]
+
+
+def _rl(**changes: Any) -> dict[str, Any]:
+    """The settings of prm_rl, with the stage's name in front."""
+    usual = dict(steps=12, prompts_per_step=8, samples_per_prompt=6, max_new_tokens=160, evaluate_every=6, rollouts_kept_per_step=4)
+    return {f"prm_rl.{name}": value for name, value in {**usual, **changes}.items()}
+
+
+PLANS = {
+    "smoke": Plan(8, 4, 1, 4, mcts.MCTSSettings(simulations=3, children=2, max_tokens=64), {
+        "prm.problems": 12, "prm.samples": 2,
+        **_rl(steps=2, prompts_per_step=4, samples_per_prompt=4, max_new_tokens=64, evaluate_every=2)}),
+    "cpu": Plan(60, 8, 4, 32, mcts.MCTSSettings(simulations=12), {"prm.problems": 96, **_rl()}),
+    "gpu": Plan(180, 16, 8, 180, mcts.MCTSSettings(simulations=64, children=4), {
+        "prm.problems": 1024, **_rl(steps=100, prompts_per_step=32, samples_per_prompt=16, evaluate_every=20)}),
+}
+
+
+def plan(profile: str) -> Plan:
+    """What is measured in this profile; `R1Error` for one that has no plan."""
+    profiles.get(profile)
+    if profile not in PLANS:
+        raise R1Error(f"profile {profile!r} has no plan for the unsuccessful attempts: choose one of {', '.join(PLANS)}.")
+    return PLANS[profile]
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# The two stages
+
+@dataclass(frozen=True)
+class ProcessRewardModel(Stage):
+    """The step model: answers of R1-Zero to training questions, cut into steps, each marked by rule, and two heads on R1-Zero's trunk."""
+
+    parent = MODEL
+    recipe = StepModelRecipe
+    problems: int = 128
+    samples: int = 6
+    temperature: float = 1.0
+
+    def learn(self, job: Job) -> tuple[StepModel, History]:
+        policy = job.policy(self.parent)
+        marked = job.kept(Marked, lambda: self.marked(job, policy))
+        return StepModel.fit(policy, marked, recipe=job.recipe, seed=job.seed), History([])
+
+    def marked(self, job: Job, policy: Policy) -> list[Marked]:
+        """The different answers to each question, with their marks."""
+        problems = job.problems([DOMAIN], self.problems)
+        answers = job.answers(self.parent, problems, self.samples, temperature=self.temperature)
+        different = {(answer.prompt_index, answer.text): answer for answer in answers}.values()
+        return mark(policy, [problems[answer.prompt_index] for answer in different], [answer.text for answer in different],
+                    [answer.finished for answer in different])
+
+
+def mark(policy: Policy, problems: Sequence[Problem], answers: Sequence[str], ended: Sequence[bool]) -> list[Marked]:
+    """Answers of R1-Zero with a mark for each step, by rule; problems: the one that each answers."""
+    columns = [problem.columns() for problem in problems]
+    right = rewards.accuracy_reward(list(answers), **{name: [row[name] for row in columns] for name in columns[0]}) if columns else []
+    return [Marked(text.zero_prompt(problem.question), answer,
+                   [verdict in steps.GOOD for _, verdict in judged(policy, problem, answer, done)], is_right == 1, done)
+            for problem, answer, done, is_right in zip(problems, answers, ended, right, strict=True)]
+
+
+def judged(policy: Policy, problem: Problem, answer: str, ended: bool = True) -> list[tuple[str, steps.Verdict]]:
+    """The steps of an answer and what the rule says of each."""
+    ids = process_reward.encode(policy, [answer], [ended])[0]
+    found = [step.text for step in steps.cut(policy.tokenizer, ids, steps.newlines(policy.tokenizer))]
+    return list(zip(found, steps.judge(problem, found), strict=True))
+
+
+@dataclass(frozen=True)
+class ProcessRewardRL(Stage):
+    """GRPO that is paid by the step model and by nothing else. Whether answers are right is looked at, and not paid.
+
+    The questions are of the kinds whose steps the step model judges best, so that what is shown is not its weakness elsewhere.
+    how: what the scores of an answer's steps come to, "min", "mean", or "sum", which is a reward for every step.
+    looked_at: held-out problems that are asked on the way.
+    """
+
+    parent = MODEL
+    recipe = grpo.GRPORecipe
+    uses = ("prm",)
+    how: str = "sum"
+    looked_at: int = 30
+    domains: tuple[str, ...] = ("chain", "word", "equation")
+    weights: ClassVar[dict[str, float]] = {"accuracy_reward": 0.0}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.how not in get_args(process_reward.How):
+            raise R1Error(f"how={self.how!r}: must be {', '.join(get_args(process_reward.How))}.")
+
+    def learn(self, job: Job) -> tuple[Policy, History]:
+        policy, model = job.policy(self.parent), StepModel.load(job.model("prm"), device=job.profile.device)
+        sampler = job.sampler(policy)
+        mix = rewards.RewardMix({"process_reward": process_reward.process_reward(model, how=self.how),
+                                 "accuracy_reward": rewards.accuracy_reward}, self.weights)
+        return policy, grpo.train(policy, sampler=sampler, problems=tasks.stream(self.domains, seed=job.seed), reward=mix,
+                                  recipe=job.recipe, folder=job.folder, seed=job.seed, watchers=job.watchers,
+                                  evaluate=self.look(job, sampler, model))
+
+    def practises(self, problem: Problem) -> bool:
+        """Whether a problem is of the kinds that are trained on."""
+        return problem.kind in {kind.name for kind in tasks.stream(self.domains, seed=0).kinds}
+
+    def look(self, job: Job, sampler: TorchSampler, model: StepModel) -> Callable[[int], Row]:
+        """step -> the usual held-out numbers, and what the step model pays for the same answers."""
+        practised = [problem for problem in tasks.evaluation_set(DOMAIN) if self.practises(problem)]
+        problems = evaluation.spread(practised, min(self.looked_at, job.profile.evaluation_problems or self.looked_at))
+
+        def measure(step: int) -> Row:
+            made = evaluation.evaluate(sampler, problems, samples=job.profile.held_out_samples,
+                                       settings=SamplingSettings(job.recipe.max_new_tokens), seed=0)
+            return {**made.held_out_row(), "eval_process_reward": float(np.mean(paid(model, made, self.how)))}
+
+        return measure
+
+
+def paid(model: StepModel, made: Evaluation, how: str) -> np.ndarray:
+    """What the step model pays for each answer of an evaluation: [problems, samples]."""
+    asked = [text.zero_prompt(problem.question) for problem in made.problems for _ in range(made.samples)]
+    scores = model.scores(asked, [c.text for c in made.completions], [c.finished for c in made.completions])
+    return _of_answers(made, [process_reward.together(found, how) for found in scores])
+
+
+def _of_answers(made: Evaluation, values: Sequence[float]) -> np.ndarray:
+    """[problems, samples], 0 where no answer can be read."""
+    readable = [bool(text.parse(c.text).answer) for c in made.completions]
+    return np.where(readable, np.array(values, dtype=float), 0.0).reshape(len(made.problems), made.samples)
+
+
+pipeline.STAGES.update(prm=ProcessRewardModel, prm_rl=ProcessRewardRL)
+
+
+def run(name: str, *, profile: str, seed: int = 0, runs: Path | None = None, **more: Any) -> stages.StageRun:
+    """`stages.run` of one of these two stages as planned for the profile, in the folder in which the others lie."""
+    return stages.run(name, profile=profile, seed=seed, folder=(runs or paths.runs(profile)) / name,
+                      settings=plan(profile).settings, **more)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Best of n
+
+@dataclass(frozen=True)
+class Ranked:
+    """R1-Zero's stored answers to held-out problems, judged in every way.
+
+    right: [problems, samples]. scores: selector -> [problems, samples], the higher the better.
+    Of every step of every answer, end to end: good, whether the rule finds it good; chances, how likely the step model holds that; hopes,
+    how likely the value model holds a right answer from there; answer: the place of its answer in `made.completions`.
+    """
+
+    made: Evaluation
+    right: np.ndarray
+    scores: Mapping[str, np.ndarray]
+    good: np.ndarray
+    chances: np.ndarray
+    hopes: np.ndarray
+    answer: np.ndarray
+
+    def by(self, selector: str, n: int) -> np.ndarray:
+        """[problems]: how often the answer chosen from n is right. selector: of `scores`, or "random", "majority", "oracle"."""
+        if selector == "random":
+            return self.right.mean(axis=1)
+        if selector == "oracle":
+            return evaluation.pass_at_k(self.made.samples, self.right.sum(axis=1), n)
+        if selector == "majority":
+            return np.mean([dataclasses.replace(self.made, samples=n, completions=tuple(
+                c for i in range(len(self.right)) for c in self.made.completions[i * self.made.samples + start:][:n])).measures()["cons@k"]
+                for start in range(0, self.made.samples - n + 1, n)], axis=0)
+        return best_of_n.chosen_accuracy(self.scores[selector], self.right, n)
+
+    def step_accuracy(self) -> np.ndarray:
+        """[problems]: the share of steps on which the step model and the rule agree; NaN for a problem without a step."""
+        agree, problem = (self.chances > 0.5) == self.good, self.answer // self.made.samples
+        return np.array([agree[problem == i].mean() if (problem == i).any() else np.nan for i in range(len(self.right))])
+
+
+@functools.lru_cache(maxsize=2)
+def ranked(profile: str, seed: int = 0, runs: Path | None = None) -> Ranked:
+    """Stored answers of R1-Zero to the fixed set, scored by both heads and by R1-Zero's own likelihood."""
+    chosen, folder = plan(profile), runs or paths.runs(profile)
+    run("prm", profile=profile, seed=seed, runs=runs)
+    model = StepModel.load(folder / "prm" / "model", device=profiles.get(profile).device)
+    stored = stages.evaluation(MODEL, profile=profile, folder=folder / MODEL)
+    made = fewer(stored, chosen.problems, chosen.samples)
+    asked = [problem for problem in made.problems for _ in range(made.samples)]
+    read = process_reward.read(model.policy, [text.zero_prompt(problem.question) for problem in asked],
+                               [c.text for c in made.completions], [c.finished for c in made.completions])
+    steps_of, outcome_of = ([model.heads[of](found).tolist() for found in read] for of in ("steps", "outcome"))
+    marks = mark(model.policy, asked, [c.text for c in made.completions], [c.finished for c in made.completions])
+    scores = {"least step": [process_reward.together(found, "min") for found in steps_of],
+              "mean step": [process_reward.together(found, "mean") for found in steps_of],
+              "sum of steps": [process_reward.together(found, "sum") for found in steps_of],
+              "value": [process_reward.together(found[-1:], "min") for found in outcome_of],
+              "likelihood": [math.exp(found[-1, process_reward.LIKELIHOOD]) if len(found) else 0.0 for found in read]}
+    chances, hopes = (np.array([process_reward.together([score], "min") for found in every for score in found])
+                      for every in (steps_of, outcome_of))
+    return Ranked(made, np.array([c.accuracy == 1 for c in made.completions]).reshape(len(made.problems), made.samples),
+                  {name: _of_answers(made, values) for name, values in scores.items()},
+                  np.array([good for row in marks for good in row.marks], dtype=bool), chances, hopes,
+                  np.array([i for i, row in enumerate(marks) for _ in row.marks], dtype=int))
+
+
+def fewer(made: Evaluation, problems: int, samples: int) -> Evaluation:
+    """Some problems of an evaluation, spread over all of it, and the first answers to each."""
+    kept = evaluation.spread(range(len(made.problems)), problems)
+    samples = min(samples, made.samples)
+    return dataclasses.replace(made, problems=tuple(made.problems[i] for i in kept), samples=samples, completions=tuple(
+        c for i in kept for c in made.completions[i * made.samples:][:samples]))
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# The step model as a reward
+
+@dataclass(frozen=True)
+class Rewarded:
+    """The policy before and after RL on the step model's reward, on held-out problems of the practised kinds: [problems] each.
+
+    before, after: the answers; rows: the metrics of the RL.
+    """
+
+    paid_before: np.ndarray
+    paid_after: np.ndarray
+    right_before: np.ndarray
+    right_after: np.ndarray
+    before: Evaluation
+    after: Evaluation
+    rows: list[Row]
+
+
+@functools.lru_cache(maxsize=2)
+def rewarded(profile: str, seed: int = 0, runs: Path | None = None) -> Rewarded:
+    """RL on the step model's reward, and what came of it on those problems of `ranked` that are of the practised kinds."""
+    chosen, folder = plan(profile), runs or paths.runs(profile)
+    from_n, done = ranked(profile, seed, runs), run("prm_rl", profile=profile, seed=seed, runs=runs)
+    if not done.finished:
+        raise R1Error("prm_rl was stopped before it was finished: run it again to go on.")
+    model = StepModel.load(folder / "prm" / "model", device=profiles.get(profile).device)
+    stage, recipe = stages.configure("prm_rl", profile=profile, settings=chosen.settings)
+    made, samples = from_n.made, from_n.made.samples
+    kept = [i for i, problem in enumerate(made.problems) if stage.practises(problem)]
+    before = dataclasses.replace(made, problems=tuple(made.problems[i] for i in kept), completions=tuple(
+        c for i in kept for c in made.completions[i * samples:(i + 1) * samples]))
+    after = evaluation.evaluate(TorchSampler(done.policy), before.problems, samples=chosen.after,
+                                settings=SamplingSettings(recipe.max_new_tokens), seed=seed)
+    return Rewarded(from_n.scores[_PAID[stage.how]].mean(axis=1)[kept], paid(model, after, stage.how).mean(axis=1),
+                    before.measures()["pass@1"], after.measures()["pass@1"], before, after, done.rows)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Tree search
+
+@dataclass(frozen=True)
+class Searched:
+    """Trees for some of the problems of `ranked`, beside best-of-n by the same value model with the same number of generated tokens.
+
+    trees, right, in_tree: of each problem, the tree, whether its answer is right, and whether any whole answer in it is. one: how right a
+    single answer is. n: how many plain answers could be generated with the tree's tokens, at most those there are; best, among: how right
+    the chosen one of these is, and whether any of them is.
+    """
+
+    problems: Sequence[Problem]
+    trees: Sequence[mcts.Tree]
+    right: np.ndarray
+    in_tree: np.ndarray
+    one: np.ndarray
+    n: np.ndarray
+    best: np.ndarray
+    among: np.ndarray
+
+
+@functools.lru_cache(maxsize=8)
+def searched(profile: str, seed: int = 0, runs: Path | None = None, settings: mcts.MCTSSettings | None = None) -> Searched:
+    """Search with R1-Zero as the policy and the outcome head as the value; settings: instead of the plan's."""
+    chosen, folder = plan(profile), runs or paths.runs(profile)
+    from_n = ranked(profile, seed, runs)
+    model = StepModel.load(folder / "prm" / "model", device=profiles.get(profile).device)
+    picked = evaluation.spread(range(len(from_n.made.problems)), chosen.searched)
+    problems = [from_n.made.problems[i] for i in picked]
+
+    def value(prompts: Sequence[str], answers: Sequence[str], ended: Sequence[bool]) -> list[float]:
+        found = model.scores(prompts, answers, ended, of="outcome")
+        return [process_reward.together(scores[-1:] or [0.0], "min") for scores in found]
+
+    trees = mcts.search(model.policy, [text.zero_prompt(problem.question) for problem in problems], value, settings or chosen.search,
+                        seed=derive("unsuccessful", seed))
+    right = np.array([_right(problem, [tree.answer])[0] for problem, tree in zip(problems, trees, strict=True)])
+    in_tree = np.array([any(_right(problem, [*tree.answers, tree.answer])) for problem, tree in zip(problems, trees, strict=True)])
+    n, best, among = [], [], []
+    for i, tree in zip(picked, trees, strict=True):
+        lengths = [c.length for c in from_n.made.completions[i * from_n.made.samples:(i + 1) * from_n.made.samples]]
+        n.append(best_of_n.within(lengths, tree.generated))
+        best.append(from_n.by("value", n[-1])[i])
+        among.append(from_n.by("oracle", n[-1])[i])
+    return Searched(problems, trees, right, in_tree, from_n.right.mean(axis=1)[picked], np.array(n), np.array(best), np.array(among))
+
+
+def _right(problem: Problem, answers: Sequence[str]) -> list[bool]:
+    columns = {name: [value] * len(answers) for name, value in problem.columns().items()}
+    return [reward == 1 for reward in rewards.accuracy_reward(list(answers), **columns)]
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# What was found
+
+def measure(*, profile: str, seed: int = 0, runs: Path | None = None) -> findings.Findings:
+    """Every number that the ledger judges of these attempts; what has to be trained for it is trained, what is there is loaded."""
+    chosen, folder = plan(profile), runs or paths.runs(profile)
+    run("prm_rl", profile=profile, seed=seed, runs=runs)
+    made_from = {"zero": lineage.weights_sha256(folder / MODEL / "model"), "prm": lineage.weights_sha256(folder / "prm" / "model"),
+                 "prm_rl": lineage.weights_sha256(folder / "prm_rl" / "model"), "plan": dataclasses.asdict(chosen)}
+    return findings.kept("unsuccessful", lambda: _measured(profile, seed, runs), runs=folder, seed=seed, made_from=made_from,
+                         notebook=NOTEBOOK)
+
+
+def _measured(profile: str, seed: int, runs: Path | None) -> findings.Findings:
+    """The experiments as intervals over problems."""
+    from_n, rl, tree = ranked(profile, seed, runs), rewarded(profile, seed, runs), searched(profile, seed, runs)
+    n = from_n.made.samples
+    found: dict[str, Interval] = evaluation.bootstrap({
+        "pass1_r1": from_n.by("random", n), "best_of_n_prm": from_n.by(SELECTOR, n), "best_of_n_random": from_n.by("random", n),
+        "majority": from_n.by("majority", n), "best_of_n_oracle": from_n.by("oracle", n), "prm_step_accuracy": from_n.step_accuracy()})
+    found |= evaluation.bootstrap({"prm_rl_reward_gain": rl.paid_after - rl.paid_before,
+                                   "prm_rl_accuracy_gain": rl.right_after - rl.right_before})
+    return found | evaluation.bootstrap({"mcts": tree.right, "best_of_n_at_mcts_tokens": tree.best,
+                                         "mcts_minus_best_of_n": tree.right - tree.best})
