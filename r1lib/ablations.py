@@ -5,37 +5,15 @@
 All have as few steps, as many answers a step and the same questions; they are no part of the road to R1, and too long for a lesson.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1lib import evaluation, findings, lineage, paths, pipeline, profiles, stages, tasks
+from r1lib import evaluation, findings, lineage, paths, profiles, stages
 from r1lib.errors import R1Error
 from r1lib.evaluation import Evaluation
-from r1lib.pipeline import Job, Zero
-from r1lib.policy import Policy
-from r1lib.training import grpo, ppo
 from r1lib.training.metrics import Row
-from r1lib.training.run import History
-
-
-@dataclass(frozen=True)
-class ZeroByPPO(Zero):
-    """R1-Zero, trained by PPO with a critic: the same questions, rewards and loop."""
-
-    recipe = ppo.PPORecipe
-
-    def learn(self, job: Job) -> tuple[Policy, History]:
-        policy = job.policy(self.parent)
-        sampler, asked_as_zero = job.sampler(policy), dataclasses.replace(job, name="zero")
-        return policy, grpo.train(policy, sampler=sampler, problems=tasks.stream(self.domains, seed=job.seed), reward=self.reward(),
-                                  recipe=job.recipe, folder=job.folder, seed=job.seed, evaluate=asked_as_zero.look(sampler),
-                                  watchers=job.watchers, learner=ppo.PPO(policy, job.recipe))
-
-
-pipeline.STAGES["zero_ppo"] = ZeroByPPO
 
 
 @dataclass(frozen=True)

@@ -250,6 +250,7 @@ DISTILLED_OR_RL = Table("v1 table 6; v2 table 16: the same 32B base, taught by R
     "R1-Distill-Qwen-32B": (72.6, 83.3, 94.3, 62.1, 57.2)})
 SMALL_ZERO = Table("v2 table 17: pure RL on a base of 7B from before o1", ("AIME 2024", "AIME 2025"), {
     "Qwen2-Math-7B-Instruct": (7.9, 4.6), "Qwen2-Math-7B-Zero": (22.3, 18.1)})
+RL_BY_SIZE = {"failed": ("7B dense", "16B MoE"), "learnt": ("32B dense", "230B MoE", "671B MoE")}       # v2 G.1: pure RL, judged on AIME
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # The pipeline

@@ -10,6 +10,10 @@ are further stages that it needs; `learn` collects the data, if there are any to
           └─ dev3  ◄──────────────┘                          dev3   rejection sampling: the base again, on right answers and chat
                ├─ rm_helpful, rm_safe ─┐                     rm_*   reward models for what no rule can judge
                └─ r1  ◄────────────────┘                     r1     RL for all scenarios
+                     └─ samples ─┐
+    a smaller base ─┬─ distill_* ┘                           distill_*  R1's answers, learnt by fine-tuning alone
+                    │    └─ distill_1m_rl                           ... and reasoning RL on top of it
+                    └─ zero_*                                zero_*     R1-Zero's training of the same smaller base
 """
 
 import contextlib
@@ -26,6 +30,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 
 from r1lib import evaluation, paper, rewards, tasks, text
+from r1lib import lineage as lineages
 from r1lib.curation import cold_start, judges, preferences, rejection
 from r1lib.curation.selection import Selection
 from r1lib.errors import R1Error
@@ -34,9 +39,9 @@ from r1lib.profiles import Profile
 from r1lib.rewards import preference
 from r1lib.sampling import Rollout, SamplingSettings, vllm
 from r1lib.sampling.torch import TorchSampler
-from r1lib.seeds import derive
+from r1lib.seeds import derive, rng
 from r1lib.tasks import Problem
-from r1lib.training import grpo, reward_model, sft, trl, unsloth
+from r1lib.training import grpo, ppo, reward_model, sft, trl, unsloth
 from r1lib.training.metrics import Row
 from r1lib.training.reward_model import Labelled, Pair, RewardModel
 from r1lib.training.run import History, Recipe
@@ -136,7 +141,8 @@ class Job:
         practised: general questions that are trained on, asked at the temperature of training. What the helpful model pays for the answers
         to them, and what the oracle says of the same answers, are told beside each other.
         """
-        asking = SamplingSettings(max_new_tokens=self.profile.answer_tokens if self.name != "zero" else self.recipe.max_new_tokens)
+        plain = prompt_of(self.name) is text.zero_prompt
+        asking = SamplingSettings(max_new_tokens=self.recipe.max_new_tokens if plain else self.profile.answer_tokens)
 
         def answers(problems: Sequence[Problem], asking: SamplingSettings = asking) -> evaluation.Evaluation:
             return evaluation.evaluate(sampler, problems, samples=self.profile.held_out_samples, settings=asking, seed=0,
@@ -164,7 +170,7 @@ def _mean_preference(model: RewardModel, made: evaluation.Evaluation) -> float:
 
 def prompt_of(stage: str) -> Prompt:
     """How a stage's model is asked: plain text before any fine-tuning, the chat format after it."""
-    return text.zero_prompt if stage in ("base", "zero") else text.chat_prompt
+    return text.zero_prompt if stage == "base" or issubclass(STAGES.get(stage, Stage), Zero) else text.chat_prompt
 
 
 def read_rows(file: Path, kind: type[R]) -> list[R]:
@@ -193,11 +199,15 @@ _SHARES = ("held_out", "general_share", "direct_share")
 
 @dataclass(frozen=True)
 class Stage:
-    """What all stages have in common. Settings that make no sense are an `R1Error` when the stage is made."""
+    """What all stages have in common. Settings that make no sense are an `R1Error` when the stage is made.
+
+    student: a base of its own, in the place of the profile's: a folder of data/ or a path. What starts from such a stage has it, too.
+    """
 
     parent: ClassVar[str] = "base"
     uses: ClassVar[tuple[str, ...]] = ()
     recipe: ClassVar[type[Recipe]]
+    student: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -214,6 +224,10 @@ class Stage:
                 raise R1Error(f"{name}={value!r}: must be a number {'above' if name in _ABOVE_0 else 'of at least'} 0.")
             elif name in _SHARES and value > 1:
                 raise R1Error(f"{name}={value!r}: a share is at most 1.")
+
+    def needed(self) -> tuple[str, ...]:
+        """The stages that must be there before this one."""
+        return tuple(name for name in (self.parent, *self.uses) if name != "base")
 
     def learn(self, job: Job) -> tuple[Any, History]:
         """Train; returns the model, which has `save`, and what is left of the run."""
@@ -477,10 +491,122 @@ class PreferenceFromTheStart(AllScenariosRL):
     sets = ("general",)
 
 
+@dataclass(frozen=True)
+class Distilled1M(Stage):
+    """R1-Distill (paper v1 section 2.4; v2 B.4.3): a smaller base learns R1's answers by fine-tuning alone, without any RL.
+
+    teacher: the stage whose answers are learnt. problems, samples, temperature: what it is asked; per_problem: at most so many examples of
+    one problem. The teacher is asked once: its answers lie beside the stages in <teacher>_samples/, for students of every size.
+    examples: at most so many are learnt; fewer are always the first of more.
+    """
+
+    recipe = sft.SFTRecipe
+    uses = ("r1",)
+    student: str = "base-1m"
+    teacher: str = "r1"
+    problems: int = 1536
+    samples: int = 1                                        # other problems teach more than other answers to the same
+    temperature: float = 0.6                                # what the authors advise for R1 (README): fewer slips to be learnt
+    per_problem: int = 1
+    domains: Sequence[str] = REASONING
+    examples: int = 100_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        teachers = [name for name in STAGES if not name.startswith("rm_")]
+        if self.teacher not in teachers:
+            raise R1Error(f"teacher={self.teacher!r}: must be one of {', '.join(teachers)}.")
+
+    def needed(self) -> tuple[str, ...]:
+        return (self.teacher,)
+
+    def learn(self, job: Job) -> tuple[Policy, History]:
+        shuffled = self.taught(job)
+        rng("distilled", job.seed).shuffle(shuffled)
+        return _fine_tune(job, self.parent, job.kept(Example, lambda: shuffled[:self.examples]))
+
+    def taught(self, job: Job) -> list[Example]:
+        """The teacher's right and readable answers, from the folder that all its students share, which is made if it is not there.
+
+        Its lineage.json says what they were made from, and how many tokens and seconds it took to sample them.
+        """
+        folder = job.folder.parent / samples_folder(self.teacher)
+        asked = {name: getattr(self, name) for name in ("problems", "samples", "temperature", "per_problem", "domains")}
+        made_from = {"stage": folder.name, "seed": job.seed, "settings": {**asked, "max_new_tokens": job.profile.answer_tokens},
+                     "parents": {self.teacher: lineages.weights_sha256(job.model(self.teacher))}}
+        lineage = lineages.read(folder)
+        if lineage:
+            lineages.require_same(folder, lineage, made_from)
+        lineage = lineage or lineages.begin(folder, {**made_from, "tokens": 0})
+        asking = dataclasses.replace(job, name=folder.name, folder=folder)
+
+        def sampled() -> Selection:
+            started, problems = time.time(), asking.problems(self.domains, self.problems)
+            rollouts = asking.answers(self.teacher, problems, self.samples, temperature=self.temperature)
+            selection = rejection.select(problems, rollouts, self.per_problem)
+            lineage.update(tokens=sum(len(rollout.ids) for rollout in rollouts), seconds=time.time() - started)
+            lineages.write(folder, lineage)                # before the examples: whoever finds these finds what they have cost, too
+            return selection
+
+        examples = asking.selected(sampled)
+        if not lineage["finished"]:
+            lineages.write(folder, {**lineage, "finished": True})
+        return examples
+
+
+def samples_folder(teacher: str) -> str:
+    """The folder, beside the stages, of what a teacher's students learn."""
+    return f"{teacher}_samples"
+
+
+@dataclass(frozen=True)
+class Distilled04M(Distilled1M):
+    """The same answers, learnt by a base that is smaller still."""
+
+    student: str = "base-0.4m"
+
+
+@dataclass(frozen=True)
+class Zero1M(Zero):
+    """R1-Zero's training of a smaller base: what distillation is compared with (paper v1 section 4.1)."""
+
+    student: str = "base-1m"
+
+
+@dataclass(frozen=True)
+class Zero04M(Zero):
+    """And of a base that is smaller still."""
+
+    student: str = "base-0.4m"
+
+
+@dataclass(frozen=True)
+class DistilledRL(ReasoningRL):
+    """Reasoning RL on top of distillation, which the paper leaves to others (v1 section 3.2: "significant further gains")."""
+
+    parent = "distill_1m"
+
+
+@dataclass(frozen=True)
+class ZeroByPPO(Zero):
+    """R1-Zero, trained by PPO with a critic: the same questions, rewards and loop."""
+
+    recipe = ppo.PPORecipe
+
+    def learn(self, job: Job) -> tuple[Policy, History]:
+        policy = job.policy(self.parent)
+        sampler = job.sampler(policy)
+        return policy, grpo.train(policy, sampler=sampler, problems=tasks.stream(self.domains, seed=job.seed), reward=self.reward(),
+                                  recipe=job.recipe, folder=job.folder, seed=job.seed, evaluate=job.look(sampler),
+                                  watchers=job.watchers, learner=ppo.PPO(policy, job.recipe))
+
+
 STAGES: dict[str, type[Stage]] = {
     "zero": Zero, "v3": Chat, "dev1": ColdStart, "dev2": ReasoningRL, "dev3": RejectionSampling, "rm_helpful": HelpfulRewardModel,
     "rm_safe": SafetyRewardModel, "r1": AllScenariosRL,
-    # and two experiments beside them
-    "dev2_no_language": WithoutLanguage, "r1_hacked": PreferenceFromTheStart,
+    # and experiments beside them
+    "dev2_no_language": WithoutLanguage, "r1_hacked": PreferenceFromTheStart, "zero_ppo": ZeroByPPO,
+    # and smaller bases, which learn from R1 or by themselves
+    "distill_1m": Distilled1M, "distill_04m": Distilled04M, "zero_1m": Zero1M, "zero_04m": Zero04M, "distill_1m_rl": DistilledRL,
 }
 MODELS = ("base", *(name for name in STAGES if name in paper.PIPELINE and not name.startswith("rm_")))

@@ -39,8 +39,10 @@ class Profile:
 
 
 _FEW_STEPS = dict(steps=3, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=96, evaluate_every=2)
+_FEW_ASKED = dict(problems=64, samples=2)
 _IN_SMALL_BATCHES = dict(batch_size=8, evaluate_every=1000)                # held-out problems are asked before and after
 _REASONING_RL = dict(steps=10, prompts_per_step=16, updates_per_rollout=4, learning_rate=1e-4, max_new_tokens=192, evaluate_every=10)
+_SMALL_RL = dict(prompts_per_step=24, max_new_tokens=160, evaluate_every=4)
 _ON_A_GPU = dict(prompts_per_step=64, learning_rate=2e-4, evaluate_every=20, tokens_per_micro_batch=65_536, precision="bfloat16")
 
 PROFILES = {
@@ -48,7 +50,8 @@ PROFILES = {
         "smoke", "a test that everything runs: nothing is learned", "cpu", "base-0.4m",
         dict(zero=_FEW_STEPS, v3=dict(examples=64), dev1=dict(problems=48, samples=8), dev2=_FEW_STEPS, dev2_no_language=_FEW_STEPS,
              dev3=dict(problems=48, samples=4), rm_helpful=dict(problems=96, temperature=1.0, held_out=0.4), rm_safe=dict(problems=32),
-             r1={**_FEW_STEPS, "preference_steps": 2}, r1_hacked=_FEW_STEPS),
+             r1={**_FEW_STEPS, "preference_steps": 2}, r1_hacked=_FEW_STEPS, distill_1m=_FEW_ASKED, distill_04m=_FEW_ASKED,
+             zero_1m=_FEW_STEPS, zero_04m=_FEW_STEPS, distill_1m_rl=_FEW_STEPS),
         answer_tokens=96, held_out_samples=2, evaluation_samples=4, table_samples=2, evaluation_problems=30),
     "cpu": Profile(
         "cpu", "the miniature, trained for real on two cores", "cpu", "base-3m",
@@ -59,7 +62,11 @@ PROFILES = {
              dev2=_REASONING_RL, dev2_no_language=_REASONING_RL, rm_helpful=dict(problems=512, epochs=1), rm_safe=dict(epochs=2),
              r1={**_REASONING_RL, "temperature": 0.7, "advantage_scale": "none", "learning_rate": 5e-5, "preference_steps": 7},
              r1_hacked=dict(steps=32, prompts_per_step=16, samples_per_prompt=8, max_new_tokens=96, temperature=0.7, advantage_scale="none",
-                            evaluate_every=8)),
+                            evaluate_every=8),
+             # a smaller student learns in larger steps, as the paper's do, from 2e-5 for 70B to 1e-4 for 1.5B
+             distill_1m=dict(epochs=2, learning_rate=7e-4, final_learning_rate=7e-5, **_IN_SMALL_BATCHES),
+             distill_04m=dict(epochs=4, learning_rate=1.5e-3, final_learning_rate=1.5e-4, **_IN_SMALL_BATCHES),
+             zero_1m=dict(steps=12, **_SMALL_RL), zero_04m=dict(steps=16, **_SMALL_RL), distill_1m_rl=_REASONING_RL),
         held_out_samples=2, table_samples=2),
     "gpu": Profile(
         "gpu", "the miniature, trained longer on one GPU", "cuda", "base-3m",

@@ -94,17 +94,33 @@ def _own(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key.removeprefix(f"{name}."): value for key, value in settings.items() if "." not in key or key.startswith(f"{name}.")}
 
 
+def _of_others(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings with a stage's name in front: all that those are told which the stage needs."""
+    return {key: value for key, value in (settings or {}).items() if "." in key}
+
+
+def _start(stage: Stage, *, profile: str, base: str | None, settings: Mapping[str, Any] | None) -> Path:
+    """The folder of the base that a stage's weights come from in the end: a student's, its parent's, or that of the profile."""
+    if stage.student:
+        return base_folder(stage.student)
+    if stage.parent == "base":
+        return base_folder(base or profiles.get(profile).base)
+    others = _of_others(settings)
+    return _start(configure(stage.parent, profile=profile, settings=others)[0], profile=profile, base=base, settings=others)
+
+
 def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, settings: Mapping[str, Any] | None = None,
         folder: Path | None = None, watchers: Sequence[Watcher] = ()) -> StageRun:
     """Load the stage if it is complete, go on with it if it was stopped, train it if it is not there, and what it needs before it.
 
-    base: instead of the profile's. settings: of the stage and its recipe, on top of the profile's: {"steps": 40}; with a stage in front of
-    the name, of one that it needs: {"zero.steps": 40}. folder: instead of runs/<profile>/<name>; what the stage needs lies beside it.
+    base: instead of the profile's; students keep their own, which is their setting `student`. settings: of the stage and its recipe, on top
+    of the profile's: {"steps": 40}; with a stage in front of the name, of one that it needs: {"zero.steps": 40}. folder: instead of
+    runs/<profile>/<name>; what the stage needs lies beside it.
     A folder that holds a stage of another configuration is an `R1Error`, and is left as it is.
     """
     stage, recipe = configure(name, profile=profile, settings=settings)
     chosen, folder = profiles.get(profile), folder or paths.stage(profile, name)
-    job = Job(name, chosen, seed, folder, base_folder(base or chosen.base), recipe, watchers)
+    job = Job(name, chosen, seed, folder, _start(stage, profile=profile, base=base, settings=settings), recipe, watchers)
     made_from = {"stage": name, "seed": seed, "base": job.base.name, "base_sha256": lineages.weights_sha256(job.base),
                  "settings": dataclasses.asdict(stage), "recipe": dataclasses.asdict(recipe)}
     lineage = lineages.read(folder)
@@ -114,10 +130,10 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, sett
             _require_same_parents(job, lineage["parents"])
             return _loaded(job, lineage)
 
-    needed = [parent for parent in (stage.parent, *stage.uses) if parent != "base"]
+    needed = stage.needed()
     for parent in needed:
         before = run(parent, profile=profile, seed=seed, base=base, folder=folder.parent / parent, watchers=watchers,
-                     settings={key: value for key, value in (settings or {}).items() if "." in key})
+                     settings=_of_others(settings))
         if not before.finished:
             return StageRun(name, folder, before.policy, [], finished=False, loaded=False)
     made_from["parents"] = {parent: lineages.weights_sha256(job.model(parent)) for parent in needed}

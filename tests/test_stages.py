@@ -505,4 +505,4 @@ def test_a_stage_is_asked_as_it_was_trained_to_be(name: str, prompt: Callable[[s
 def test_prompts_of_all_stages() -> None:
     plain = {name for name in ("base", *pipeline.STAGES) if pipeline.prompt_of(name) is text.zero_prompt}
     chat = {name for name in ("base", *pipeline.STAGES) if pipeline.prompt_of(name) is text.chat_prompt}
-    assert plain == {"base", "zero"} and chat == set(pipeline.STAGES) - plain
+    assert plain == {"base", "zero", "zero_1m", "zero_04m", "zero_ppo"} and chat == set(pipeline.STAGES) - plain
