@@ -227,13 +227,13 @@ _AHA = (
 
 _RECIPE = (
     Claim("length_limit", "a higher length limit lifts accuracy", "A higher limit for the length of answers lifts accuracy.",
-          "Nature Methods, figure 1", "13_scaling_up", (Test(rises(0.02), ("ablations/long_minus_short",)),),
+          "Nature Methods, figure 1", "04_r1_zero", (Test(rises(0.02), ("ablations/long_minus_short",)),),
           f"accuracy jumps at step {max(paper.R1_ZERO.max_length):,}, where the limit is doubled"),
     Claim("clip_range", "a narrow clip range hurts", "The clip range matters: a narrow one holds learning back.",
-          "Nature Methods, RL stage 1", "13_scaling_up", (Test(rises(0.02), ("ablations/clip_default_minus_narrow",)),),
+          "Nature Methods, RL stage 1", "04_r1_zero", (Test(rises(0.02), ("ablations/clip_default_minus_narrow",)),),
           f"epsilon {paper.REASONING_RL.clip_epsilon:g}"),
     Claim("grpo", "GRPO is as good as PPO", "GRPO needs no value model and is as good as PPO.",
-          "v2 A.3, figure 4", "13_scaling_up", (Test(keeps(0.03), ("ablations/grpo_minus_ppo",)),),
+          "v2 A.3, figure 4", "04_r1_zero", (Test(keeps(0.03), ("ablations/grpo_minus_ppo",)),),
           "PPO nearly as good with lambda 1, worse with 0.95"),
 )
 

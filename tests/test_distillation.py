@@ -156,7 +156,7 @@ ROWS = [{"step": 0, "completions/mean_length": 10.0, "step_time": 2.0, "eval_acc
 
 
 def test_what_a_training_has_cost_by_hand() -> None:
-    _, recipe = stages.configure("zero_1m", profile="smoke")                                     # 8 prompts, 8 answers each
+    _, recipe = stages.configure("zero_1m", profile="smoke", settings={"prompts_per_step": 8, "samples_per_prompt": 8})
     alone = distillation.spent_by_rl(ROWS, recipe)
     assert alone == [Spent(0, 0, 0.0, 0.2), Spent(2, 64 * 30, 5.0, 0.4), Spent(3, 64 * 60, 9.0, 0.5)]
     taught = distillation.spent_by_distillation(ROWS, {"tokens": 700, "seconds": 11.0})
