@@ -159,8 +159,7 @@ def _report(options: argparse.Namespace) -> int:
         from r1lib import ledger, lineage
         from r1lib.report import ledger as shown
 
-        records = ledger.of_runs(options.profile)
-        ledger.write(records, ledger.file(options.profile))
+        records = ledger.keep(options.profile)
         print(f"{lineage.shown(ledger.file(options.profile))}: {shown.counted(records)}", flush=True)
     return min(failed, 1)
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from r1lib import evaluation, findings, lineage, paths, profiles, rewards, stages, tasks, text
-from r1lib.evaluation import Completion, Evaluation, Interval
+from r1lib.evaluation import Completion, Evaluation, Interval, opposite
 from r1lib.findings import Findings
 from r1lib.policy import Policy
 from r1lib.rewards import accuracy
@@ -254,12 +254,6 @@ def effect(probes: Iterable[Probe]) -> dict[str, Interval]:
         by_problem.setdefault(one.problem.id, []).append((one.before_right, one.after_right))
     means = np.array([np.mean(pairs, axis=0) for pairs in by_problem.values()]) if by_problem else np.full((1, 2), np.nan)
     return evaluation.bootstrap({"before": means[:, 0], "after": means[:, 1], "difference": means[:, 1] - means[:, 0]})
-
-
-def opposite(interval: Interval) -> Interval:
-    """The interval of the difference taken the other way round: what going on gains is what stopping loses."""
-    value, low, high = (interval[name] for name in ("value", "low", "high"))
-    return interval if value is None else {"value": -value, "low": -high, "high": -low}
 
 
 def by_tries(sampler: Sampler, made: Evaluation, tries: Sequence[int], *, answers: int, seed: int) -> dict[int | None, Interval]:

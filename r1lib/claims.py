@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from r1lib import paper
-from r1lib.evaluation import Interval
+from r1lib.evaluation import Interval, opposite
 
 Verdict = Literal["reproduced", "partly", "not reproduced", "needs a real model", "not measured"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "partly", "not reproduced", "needs a real model", "not measured")
@@ -57,7 +57,7 @@ def rises(least: float, unit: Unit = "points") -> Rule:
 def falls(least: float, unit: Unit = "points") -> Rule:
     """The paper says that a difference is below 0, by `least` at least to be worth the claim."""
     return Rule(f"the interval lies below 0 and the value reaches -{_worth(least, unit)}; partly if only one of the two holds",
-                lambda change: _clear_and_large(_mirrored(change), 0, least), unit, side=-1)
+                lambda change: _clear_and_large(opposite(change), 0, least), unit, side=-1)
 
 
 def grows(factor: float) -> Rule:
@@ -121,11 +121,6 @@ def _clear_and_large(measured: Interval, origin: float, least: float) -> Verdict
     """Is it shown that there is something, and is it large enough: both, one, or none."""
     value, low, _ = _bounds(measured)
     return ("not reproduced", "partly", "reproduced")[(low > origin) + (value >= least)]
-
-
-def _mirrored(interval: Interval) -> Interval:
-    turned = {name: None if bound is None else -bound for name, bound in interval.items()}
-    return {"value": turned["value"], "low": turned["high"], "high": turned["low"]}
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 
 from r1lib import machine, paths, profiles, stages
 from r1lib.errors import R1Error
+from r1lib.sampling import vllm
 from r1lib.training.unsloth import LoRA
 
 Backend = Literal["ours", "trl", "unsloth"]
@@ -24,7 +25,6 @@ Backend = Literal["ours", "trl", "unsloth"]
 _KEPT_OF_HIDDEN, _KEPT_OF_INTERMEDIATE = 46, 8          # bytes of a token and layer, for each unit of the two widths
 _KEPT_OF_SCORE = 20                                     # bytes of one attention score, where a mask keeps the fastest kernels out (ours)
 _FIXED_GB = 0.5                                         # what torch, CUDA and their kernels take
-_VLLM_SHARE = 0.3                                       # of the GPU's memory, that vLLM reserves beside a training
 _ROWS_AT_ONCE = 2048                                    # answers that our sampler draws at a time on a GPU
 _PROMPT_TOKENS = 96
 _MARGIN = 0.9                                           # of the memory that a plan may fill; allocators need the rest
@@ -122,7 +122,7 @@ def memory(shape: Shape, load: Load) -> dict[str, float]:
         parts["attention"] = _KEPT_OF_SCORE * shape.heads * rows * load.answer_tokens * row
     kv_token = 2 * shape.layers * shape.kv_heads * shape.head * 2
     if load.rollouts == "vllm":
-        parts["vLLM"] = _VLLM_SHARE * load.gpu_gb * 1e9
+        parts["vLLM"] = vllm.MEMORY * load.gpu_gb * 1e9
     elif not load.rollouts:
         drawn = min(load.answers, _ROWS_AT_ONCE) if load.backend == "ours" else load.answers
         parts["key/value cache"] = drawn * row * kv_token

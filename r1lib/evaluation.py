@@ -165,6 +165,12 @@ def unpaired(one: np.ndarray, other: np.ndarray, *, resamples: int = _RESAMPLES,
     return {"value": float(columns[1].mean() - columns[0].mean()), "low": float(low), "high": float(high)}
 
 
+def opposite(interval: Interval) -> Interval:
+    """The interval of the difference taken the other way round: what going on gains is what stopping loses."""
+    value, low, high = (None if bound is None else -bound for bound in (interval["value"], interval["low"], interval["high"]))
+    return {"value": value, "low": high, "high": low}
+
+
 def _draws(problems: int, resamples: int, seed: int) -> np.ndarray:
     """[resamples, problems]: how often each problem is drawn when as many are drawn with replacement."""
     if not problems:

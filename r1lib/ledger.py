@@ -288,6 +288,13 @@ def of_runs(profile: str, seeds: Sequence[int] | None = None) -> list[Record]:
     return judge({seed: gather(profile, seed=seed, runs=run_folder(profile, seed)) for seed in seeds})
 
 
+def keep(profile: str, seeds: Sequence[int] | None = None) -> list[Record]:
+    """`of_runs`, kept as runs/<profile>/ledger.json."""
+    records = of_runs(profile, seeds)
+    write(records, file(profile))
+    return records
+
+
 def _record(claim: Claim, evidence: Mapping[int, Mapping[str, Interval]]) -> Record:
     names = [name for test in claim.tests for name in test.evidence]
     of_seeds = {seed: {name: _look_up(name, run) for name in names} for seed, run in evidence.items()}

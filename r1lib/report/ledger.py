@@ -120,8 +120,7 @@ def show(profile: str, seeds: Sequence[int] | None = None) -> list[Record]:
 
     It is kept as runs/<profile>/ledger.json.
     """
-    records = ledger.of_runs(profile, seeds)
-    ledger.write(records, ledger.file(profile))
+    records = ledger.keep(profile, seeds)
     said = counted(records)
     board.show(picture(records), said, alt=f"Forest plot: our interval for each claim beside the paper's side. {said}")
     by = seeds_of(records)

@@ -32,7 +32,7 @@ from r1lib.sampling import Rollout, Sampler, SamplingSettings
 # Nats a token, on average. In bfloat16 two engines differ by about 0.01; weights of another step or another model by far more.
 LARGEST_DIFFERENCE = 0.2
 _TOKENS_AT_ONCE = 16_384                # that the policy reads over at a time
-_MEMORY = 0.3                           # of the GPU, where the training has the rest
+MEMORY = 0.3                            # of the GPU, where the training has the rest
 _PATIENCE = 1800                        # seconds for one answer of a server
 
 
@@ -116,7 +116,7 @@ class VLLMSampler:
 class Colocated:
     """vLLM beside the training on the same GPU. Weights go over within the GPU."""
 
-    def __init__(self, policy: Policy, memory: float = _MEMORY) -> None:
+    def __init__(self, policy: Policy, memory: float = MEMORY) -> None:
         require("vllm", purpose="rollouts \"vllm\"")
         if policy.folder is None:
             raise R1Error("vLLM reads a model from its folder: save the policy and load it from there.")

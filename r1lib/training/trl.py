@@ -31,7 +31,7 @@ from r1lib.machine import peak_memory_gb
 from r1lib.optional import require
 from r1lib.policy import Policy
 from r1lib.rewards import Rewards
-from r1lib.sampling import Rollout
+from r1lib.sampling import Rollout, vllm
 from r1lib.tasks import Problem
 from r1lib.training import grpo, reward_model, sft
 from r1lib.training.grpo import GRPORecipe, ProblemSource
@@ -43,7 +43,6 @@ from r1lib.training.sft import Example, SFTRecipe
 Watchers = Sequence[Callable[[Row], None]]
 
 _LOSSES = {"sequence": "grpo", "token": "dapo", "constant": "dr_grpo"}
-_MEMORY_OF_VLLM = 0.3                   # of the GPU, where vLLM shares it with the training
 _STATE = "trl"
 # What TRL logs besides the metrics: of the one reward function that it sees, and of the whole training at its end.
 _NOT_SHOWN = ("rewards/total/mean", "rewards/total/std", "epoch")
@@ -114,7 +113,7 @@ def _rollout_settings(rollouts: str, longest: int) -> dict[str, Any]:
     settings = dict(use_vllm=True, vllm_importance_sampling_correction=True, vllm_importance_sampling_mode="token_truncate",
                     vllm_importance_sampling_clip_max=2.0)
     if rollouts == "vllm":
-        return settings | dict(vllm_mode="colocate", vllm_gpu_memory_utilization=_MEMORY_OF_VLLM, vllm_max_model_length=longest)
+        return settings | dict(vllm_mode="colocate", vllm_gpu_memory_utilization=vllm.MEMORY, vllm_max_model_length=longest)
     if not rollouts.startswith(("http://", "https://")):
         raise R1Error(f"rollouts={rollouts!r}: must be generate, vllm, or the address of a vLLM server, http://host:port.")
     return settings | dict(vllm_mode="server", vllm_server_base_url=rollouts)
