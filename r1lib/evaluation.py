@@ -352,6 +352,11 @@ class Evaluation:
                           lambda _, answer, __: judges.refuses(answer)),
         }
 
+    def where_answered(self, values: Sequence[float]) -> np.ndarray:
+        """One value for each completion as [problems, samples], and 0 for those in which no answer can be read."""
+        readable = [bool(text.parse(c.text).answer) for c in self.completions]
+        return np.where(readable, np.array(values, dtype=float), 0.0).reshape(len(self.problems), self.samples)
+
     def pass_at(self, k: int) -> Interval:
         """pass@k for any k up to the answers there are."""
         require_distinct(self.problems)

@@ -3,7 +3,7 @@
 A stage is a class. Its fields are its settings, next to those of its recipe; `parent` is the stage whose weights it starts from, `uses`
 are further stages that it needs; `learn` collects the data, if there are any to collect, and trains.
 
-    base ─┬─ zero ──── samples ───┐                          zero   R1-Zero: reinforcement learning alone
+    base ─┬─ zero ──── samples ───┐                          zero   R1-Zero: reinforcement learning alone (prm, prm_rl: paid by its steps)
           ├─ dev1  ◄──────────────┘                          dev1   cold start: the base again, on rewritten samples
           │    └─ dev2 ─ samples ─┐                          dev2   reasoning RL, with a reward for one language
           ├─ v3 ─── general data ─┤                          v3     the ordinary chat model
@@ -25,8 +25,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
+import numpy as np
 import torch
 
 from r1lib import evaluation, paper, rewards, tasks, text
@@ -34,11 +35,14 @@ from r1lib import lineage as lineages
 from r1lib.curation import cold_start, judges, preferences, rejection
 from r1lib.curation.selection import Selection
 from r1lib.errors import R1Error
+from r1lib.evaluation import Evaluation
 from r1lib.policy import Policy
 from r1lib.profiles import Profile
 from r1lib.rewards import preference
 from r1lib.sampling import Rollout, SamplingSettings, vllm
 from r1lib.sampling.torch import TorchSampler
+from r1lib.search import process_reward
+from r1lib.search.process_reward import Marked, StepModel, StepModelRecipe
 from r1lib.seeds import derive, rng
 from r1lib.tasks import Problem
 from r1lib.training import grpo, ppo, reward_model, sft, trl, unsloth
@@ -601,6 +605,84 @@ class ZeroByPPO(Zero):
                                   watchers=job.watchers, learner=ppo.PPO(policy, job.recipe))
 
 
+@dataclass(frozen=True)
+class ProcessRewardModel(Stage):
+    """A process reward model (paper v1 section 4.2): answers of R1-Zero cut into steps, each marked by rule, and two heads on its trunk."""
+
+    parent = "zero"
+    recipe = StepModelRecipe
+    problems: int = 128
+    samples: int = 6
+    temperature: float = 1.0
+
+    def learn(self, job: Job) -> tuple[StepModel, History]:
+        policy = job.policy(self.parent)
+        marked = job.kept(Marked, lambda: self.marked(job, policy))
+        return StepModel.fit(policy, marked, recipe=job.recipe, seed=job.seed), History([])
+
+    def marked(self, job: Job, policy: Policy) -> list[Marked]:
+        """The different answers to each question, with their marks."""
+        problems = job.problems(["math"], self.problems)
+        answers = job.answers(self.parent, problems, self.samples, temperature=self.temperature)
+        different = {(answer.prompt_index, answer.text): answer for answer in answers}.values()
+        return process_reward.mark(policy, [problems[answer.prompt_index] for answer in different], [answer.text for answer in different],
+                    [answer.finished for answer in different])
+
+
+@dataclass(frozen=True)
+class ProcessRewardRL(Stage):
+    """GRPO that is paid by the step model and by nothing else. Whether answers are right is looked at, and not paid.
+
+    The questions are of the kinds whose steps the step model judges best, so that what is shown is not its weakness elsewhere.
+    how: what the scores of an answer's steps come to, "min", "mean", or "sum", which is a reward for every step.
+    looked_at: held-out problems that are asked on the way.
+    """
+
+    parent = "zero"
+    recipe = grpo.GRPORecipe
+    uses = ("prm",)
+    how: str = "sum"
+    looked_at: int = 30
+    domains: tuple[str, ...] = ("chain", "word", "equation")
+    weights: ClassVar[dict[str, float]] = {"accuracy_reward": 0.0}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.how not in get_args(process_reward.How):
+            raise R1Error(f"how={self.how!r}: must be {', '.join(get_args(process_reward.How))}.")
+
+    def learn(self, job: Job) -> tuple[Policy, History]:
+        policy, model = job.policy(self.parent), StepModel.load(job.model("prm"), device=job.profile.device)
+        sampler = job.sampler(policy)
+        mix = rewards.RewardMix({"process_reward": process_reward.process_reward(model, how=self.how),
+                                 "accuracy_reward": rewards.accuracy_reward}, self.weights)
+        return policy, grpo.train(policy, sampler=sampler, problems=tasks.stream(self.domains, seed=job.seed), reward=mix,
+                                  recipe=job.recipe, folder=job.folder, seed=job.seed, watchers=job.watchers,
+                                  evaluate=self.look(job, sampler, model))
+
+    def practises(self, problem: Problem) -> bool:
+        """Whether a problem is of the kinds that are trained on."""
+        return problem.kind in {kind.name for kind in tasks.stream(self.domains, seed=0).kinds}
+
+    def look(self, job: Job, sampler: TorchSampler, model: StepModel) -> Callable[[int], Row]:
+        """step -> the usual held-out numbers, and what the step model pays for the same answers."""
+        practised = [problem for problem in tasks.evaluation_set("math") if self.practises(problem)]
+        problems = evaluation.spread(practised, min(self.looked_at, job.profile.evaluation_problems or self.looked_at))
+
+        def measure(step: int) -> Row:
+            made = evaluation.evaluate(sampler, problems, samples=job.profile.held_out_samples,
+                                       settings=SamplingSettings(job.recipe.max_new_tokens), seed=0)
+            return {**made.held_out_row(), "eval_process_reward": float(np.mean(self.paid(model, made)))}
+
+        return measure
+
+    def paid(self, model: StepModel, made: Evaluation) -> np.ndarray:
+        """What the step model pays for each answer of an evaluation: [problems, samples]."""
+        asked = [text.zero_prompt(problem.question) for problem in made.problems for _ in range(made.samples)]
+        scores = model.scores(asked, [c.text for c in made.completions], [c.finished for c in made.completions])
+        return made.where_answered([process_reward.together(found, self.how) for found in scores])
+
+
 STAGES: dict[str, type[Stage]] = {
     "zero": Zero, "v3": Chat, "dev1": ColdStart, "dev2": ReasoningRL, "dev3": RejectionSampling, "rm_helpful": HelpfulRewardModel,
     "rm_safe": SafetyRewardModel, "r1": AllScenariosRL,
@@ -608,5 +690,7 @@ STAGES: dict[str, type[Stage]] = {
     "dev2_no_language": WithoutLanguage, "r1_hacked": PreferenceFromTheStart, "zero_ppo": ZeroByPPO,
     # and smaller bases, which learn from R1 or by themselves
     "distill_1m": Distilled1M, "distill_04m": Distilled04M, "zero_1m": Zero1M, "zero_04m": Zero04M, "distill_1m_rl": DistilledRL,
+    # and what the paper tried and gave up
+    "prm": ProcessRewardModel, "prm_rl": ProcessRewardRL,
 }
 MODELS = ("base", *(name for name in STAGES if name in paper.PIPELINE and not name.startswith("rm_")))

@@ -43,6 +43,7 @@ _FEW_ASKED = dict(problems=64, samples=2)
 _IN_SMALL_BATCHES = dict(batch_size=8, evaluate_every=1000)                # held-out problems are asked before and after
 _REASONING_RL = dict(steps=10, prompts_per_step=16, updates_per_rollout=4, learning_rate=1e-4, max_new_tokens=192, evaluate_every=10)
 _SMALL_RL = dict(prompts_per_step=24, max_new_tokens=160, evaluate_every=4)
+_PAID_BY_STEPS = dict(prompts_per_step=8, samples_per_prompt=6, max_new_tokens=160, evaluate_every=6, rollouts_kept_per_step=4)
 _ON_A_GPU = dict(prompts_per_step=64, learning_rate=2e-4, evaluate_every=20, tokens_per_micro_batch=65_536, precision="bfloat16")
 
 PROFILES = {
@@ -51,7 +52,8 @@ PROFILES = {
         dict(zero=_FEW_STEPS, v3=dict(examples=64), dev1=dict(problems=48, samples=8), dev2=_FEW_STEPS, dev2_no_language=_FEW_STEPS,
              dev3=dict(problems=48, samples=4), rm_helpful=dict(problems=96, temperature=1.0, held_out=0.4), rm_safe=dict(problems=32),
              r1={**_FEW_STEPS, "preference_steps": 2}, r1_hacked=_FEW_STEPS, distill_1m=_FEW_ASKED, distill_04m=_FEW_ASKED,
-             zero_1m=_FEW_STEPS, zero_04m=_FEW_STEPS, distill_1m_rl=_FEW_STEPS),
+             zero_1m=_FEW_STEPS, zero_04m=_FEW_STEPS, distill_1m_rl=_FEW_STEPS, prm=dict(problems=12, samples=2),
+             prm_rl=dict(steps=2, prompts_per_step=4, samples_per_prompt=4, max_new_tokens=64, evaluate_every=2, looked_at=8)),
         answer_tokens=96, held_out_samples=2, evaluation_samples=4, table_samples=2, evaluation_problems=30),
     "cpu": Profile(
         "cpu", "the miniature, trained for real on two cores", "cpu", "base-3m",
@@ -65,11 +67,13 @@ PROFILES = {
              # a smaller student learns in larger steps, as the paper's do, from 2e-5 for 70B to 1e-4 for 1.5B
              distill_1m=dict(epochs=2, learning_rate=7e-4, final_learning_rate=7e-5, **_IN_SMALL_BATCHES),
              distill_04m=dict(epochs=4, learning_rate=1.5e-3, final_learning_rate=1.5e-4, **_IN_SMALL_BATCHES),
-             zero_1m=dict(steps=12, **_SMALL_RL), zero_04m=dict(steps=16, **_SMALL_RL), distill_1m_rl=_REASONING_RL),
+             zero_1m=dict(steps=12, **_SMALL_RL), zero_04m=dict(steps=16, **_SMALL_RL), distill_1m_rl=_REASONING_RL,
+             prm=dict(problems=96), prm_rl=dict(steps=12, **_PAID_BY_STEPS)),
         held_out_samples=2, table_samples=2),
     "gpu": Profile(
         "gpu", "the miniature, trained longer on one GPU", "cuda", "base-3m",
-        dict(zero=dict(steps=200, **_ON_A_GPU))),
+        dict(zero=dict(steps=200, **_ON_A_GPU), prm=dict(problems=1024),
+             prm_rl=dict(steps=100, prompts_per_step=32, samples_per_prompt=16, max_new_tokens=160, evaluate_every=20))),
 }
 
 

@@ -1,34 +1,29 @@
 """What the paper tried and gave up (v1 section 4.2; v2 G.2), tried again in the miniature: a process reward model, as a judge of finished
 answers and as a reward for RL, and Monte Carlo tree search with a value model.
 
-Two stages stand beside the pipeline, and `stages.run` knows them once this module is imported: "prm", the step model, and "prm_rl", GRPO
-that is paid by it. What is measured goes through `measure`, for the notebook and for the ledger.
+The step model is the stage "prm", and GRPO that is paid by it the stage "prm_rl" (`pipeline`). What is measured goes through `measure`,
+for the notebook and for the ledger.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
 
 import numpy as np
 
-from r1lib import evaluation, findings, lineage, paths, pipeline, profiles, rewards, stages, tasks, text
+from r1lib import evaluation, findings, lineage, paths, profiles, rewards, stages, text
 from r1lib.errors import R1Error
 from r1lib.evaluation import Evaluation, Interval
-from r1lib.pipeline import Job, Stage
-from r1lib.policy import Policy
 from r1lib.sampling import SamplingSettings
 from r1lib.sampling.torch import TorchSampler
-from r1lib.search import best_of_n, mcts, process_reward, steps
-from r1lib.search.process_reward import Marked, StepModel, StepModelRecipe
+from r1lib.search import best_of_n, mcts, process_reward
+from r1lib.search.process_reward import StepModel
 from r1lib.seeds import derive
 from r1lib.tasks import Problem
-from r1lib.training import grpo
 from r1lib.training.metrics import Row
-from r1lib.training.run import History
 
 NOTEBOOK = "12_unsuccessful_attempts"
 DOMAIN = "math"                     # what `steps.judge` knows
@@ -52,22 +47,12 @@ class Plan:
     after: int
     searched: int
     search: mcts.MCTSSettings
-    settings: Mapping[str, Any]
-
-
-def _rl(**changes: Any) -> dict[str, Any]:
-    """The settings of prm_rl, with the stage's name in front."""
-    usual = dict(steps=12, prompts_per_step=8, samples_per_prompt=6, max_new_tokens=160, evaluate_every=6, rollouts_kept_per_step=4)
-    return {f"prm_rl.{name}": value for name, value in {**usual, **changes}.items()}
 
 
 PLANS = {
-    "smoke": Plan(8, 4, 1, 4, mcts.MCTSSettings(simulations=3, children=2, max_tokens=64), {
-        "prm.problems": 12, "prm.samples": 2,
-        **_rl(steps=2, prompts_per_step=4, samples_per_prompt=4, max_new_tokens=64, evaluate_every=2)}),
-    "cpu": Plan(60, 8, 4, 32, mcts.MCTSSettings(simulations=12), {"prm.problems": 96, **_rl()}),
-    "gpu": Plan(180, 16, 8, 180, mcts.MCTSSettings(simulations=64, children=4), {
-        "prm.problems": 1024, **_rl(steps=100, prompts_per_step=32, samples_per_prompt=16, evaluate_every=20)}),
+    "smoke": Plan(8, 4, 1, 4, mcts.MCTSSettings(simulations=3, children=2, max_tokens=64)),
+    "cpu": Plan(60, 8, 4, 32, mcts.MCTSSettings(simulations=12)),
+    "gpu": Plan(180, 16, 8, 180, mcts.MCTSSettings(simulations=64, children=4)),
 }
 
 
@@ -77,119 +62,6 @@ def plan(profile: str) -> Plan:
     if profile not in PLANS:
         raise R1Error(f"profile {profile!r} has no plan for the unsuccessful attempts: choose one of {', '.join(PLANS)}.")
     return PLANS[profile]
-
-
-# ------------------------------------------------------------------------------------------------------------------------------------------
-# The two stages
-
-@dataclass(frozen=True)
-class ProcessRewardModel(Stage):
-    """The step model: answers of R1-Zero to training questions, cut into steps, each marked by rule, and two heads on R1-Zero's trunk."""
-
-    parent = MODEL
-    recipe = StepModelRecipe
-    problems: int = 128
-    samples: int = 6
-    temperature: float = 1.0
-
-    def learn(self, job: Job) -> tuple[StepModel, History]:
-        policy = job.policy(self.parent)
-        marked = job.kept(Marked, lambda: self.marked(job, policy))
-        return StepModel.fit(policy, marked, recipe=job.recipe, seed=job.seed), History([])
-
-    def marked(self, job: Job, policy: Policy) -> list[Marked]:
-        """The different answers to each question, with their marks."""
-        problems = job.problems([DOMAIN], self.problems)
-        answers = job.answers(self.parent, problems, self.samples, temperature=self.temperature)
-        different = {(answer.prompt_index, answer.text): answer for answer in answers}.values()
-        return mark(policy, [problems[answer.prompt_index] for answer in different], [answer.text for answer in different],
-                    [answer.finished for answer in different])
-
-
-def mark(policy: Policy, problems: Sequence[Problem], answers: Sequence[str], ended: Sequence[bool]) -> list[Marked]:
-    """Answers of R1-Zero with a mark for each step, by rule; problems: the one that each answers."""
-    columns = [problem.columns() for problem in problems]
-    right = rewards.accuracy_reward(list(answers), **{name: [row[name] for row in columns] for name in columns[0]}) if columns else []
-    return [Marked(text.zero_prompt(problem.question), answer,
-                   [verdict in steps.GOOD for _, verdict in judged(policy, problem, answer, done)], is_right == 1, done)
-            for problem, answer, done, is_right in zip(problems, answers, ended, right, strict=True)]
-
-
-def judged(policy: Policy, problem: Problem, answer: str, ended: bool = True) -> list[tuple[str, steps.Verdict]]:
-    """The steps of an answer and what the rule says of each."""
-    ids = process_reward.encode(policy, [answer], [ended])[0]
-    found = [step.text for step in steps.cut(policy.tokenizer, ids, steps.newlines(policy.tokenizer))]
-    return list(zip(found, steps.judge(problem, found), strict=True))
-
-
-@dataclass(frozen=True)
-class ProcessRewardRL(Stage):
-    """GRPO that is paid by the step model and by nothing else. Whether answers are right is looked at, and not paid.
-
-    The questions are of the kinds whose steps the step model judges best, so that what is shown is not its weakness elsewhere.
-    how: what the scores of an answer's steps come to, "min", "mean", or "sum", which is a reward for every step.
-    looked_at: held-out problems that are asked on the way.
-    """
-
-    parent = MODEL
-    recipe = grpo.GRPORecipe
-    uses = ("prm",)
-    how: str = "sum"
-    looked_at: int = 30
-    domains: tuple[str, ...] = ("chain", "word", "equation")
-    weights: ClassVar[dict[str, float]] = {"accuracy_reward": 0.0}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.how not in get_args(process_reward.How):
-            raise R1Error(f"how={self.how!r}: must be {', '.join(get_args(process_reward.How))}.")
-
-    def learn(self, job: Job) -> tuple[Policy, History]:
-        policy, model = job.policy(self.parent), StepModel.load(job.model("prm"), device=job.profile.device)
-        sampler = job.sampler(policy)
-        mix = rewards.RewardMix({"process_reward": process_reward.process_reward(model, how=self.how),
-                                 "accuracy_reward": rewards.accuracy_reward}, self.weights)
-        return policy, grpo.train(policy, sampler=sampler, problems=tasks.stream(self.domains, seed=job.seed), reward=mix,
-                                  recipe=job.recipe, folder=job.folder, seed=job.seed, watchers=job.watchers,
-                                  evaluate=self.look(job, sampler, model))
-
-    def practises(self, problem: Problem) -> bool:
-        """Whether a problem is of the kinds that are trained on."""
-        return problem.kind in {kind.name for kind in tasks.stream(self.domains, seed=0).kinds}
-
-    def look(self, job: Job, sampler: TorchSampler, model: StepModel) -> Callable[[int], Row]:
-        """step -> the usual held-out numbers, and what the step model pays for the same answers."""
-        practised = [problem for problem in tasks.evaluation_set(DOMAIN) if self.practises(problem)]
-        problems = evaluation.spread(practised, min(self.looked_at, job.profile.evaluation_problems or self.looked_at))
-
-        def measure(step: int) -> Row:
-            made = evaluation.evaluate(sampler, problems, samples=job.profile.held_out_samples,
-                                       settings=SamplingSettings(job.recipe.max_new_tokens), seed=0)
-            return {**made.held_out_row(), "eval_process_reward": float(np.mean(paid(model, made, self.how)))}
-
-        return measure
-
-
-def paid(model: StepModel, made: Evaluation, how: str) -> np.ndarray:
-    """What the step model pays for each answer of an evaluation: [problems, samples]."""
-    asked = [text.zero_prompt(problem.question) for problem in made.problems for _ in range(made.samples)]
-    scores = model.scores(asked, [c.text for c in made.completions], [c.finished for c in made.completions])
-    return _of_answers(made, [process_reward.together(found, how) for found in scores])
-
-
-def _of_answers(made: Evaluation, values: Sequence[float]) -> np.ndarray:
-    """[problems, samples], 0 where no answer can be read."""
-    readable = [bool(text.parse(c.text).answer) for c in made.completions]
-    return np.where(readable, np.array(values, dtype=float), 0.0).reshape(len(made.problems), made.samples)
-
-
-pipeline.STAGES.update(prm=ProcessRewardModel, prm_rl=ProcessRewardRL)
-
-
-def run(name: str, *, profile: str, seed: int = 0, runs: Path | None = None, **more: Any) -> stages.StageRun:
-    """`stages.run` of one of these two stages as planned for the profile, in the folder in which the others lie."""
-    return stages.run(name, profile=profile, seed=seed, folder=(runs or paths.runs(profile)) / name,
-                      settings=plan(profile).settings, **more)
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
@@ -234,7 +106,7 @@ class Ranked:
 def ranked(profile: str, seed: int = 0, runs: Path | None = None) -> Ranked:
     """Stored answers of R1-Zero to the fixed set, scored by both heads and by R1-Zero's own likelihood."""
     chosen, folder = plan(profile), runs or paths.runs(profile)
-    run("prm", profile=profile, seed=seed, runs=runs)
+    stages.run("prm", profile=profile, seed=seed, folder=folder / "prm")
     model = StepModel.load(folder / "prm" / "model", device=profiles.get(profile).device)
     stored = stages.evaluation(MODEL, profile=profile, folder=folder / MODEL)
     made = fewer(stored, chosen.problems, chosen.samples)
@@ -242,7 +114,7 @@ def ranked(profile: str, seed: int = 0, runs: Path | None = None) -> Ranked:
     read = process_reward.read(model.policy, [text.zero_prompt(problem.question) for problem in asked],
                                [c.text for c in made.completions], [c.finished for c in made.completions])
     steps_of, outcome_of = ([model.heads[of](found).tolist() for found in read] for of in ("steps", "outcome"))
-    marks = mark(model.policy, asked, [c.text for c in made.completions], [c.finished for c in made.completions])
+    marks = process_reward.mark(model.policy, asked, [c.text for c in made.completions], [c.finished for c in made.completions])
     scores = {"least step": [process_reward.together(found, "min") for found in steps_of],
               "mean step": [process_reward.together(found, "mean") for found in steps_of],
               "sum of steps": [process_reward.together(found, "sum") for found in steps_of],
@@ -251,7 +123,7 @@ def ranked(profile: str, seed: int = 0, runs: Path | None = None) -> Ranked:
     chances, hopes = (np.array([process_reward.together([score], "min") for found in every for score in found])
                       for every in (steps_of, outcome_of))
     return Ranked(made, np.array([c.accuracy == 1 for c in made.completions]).reshape(len(made.problems), made.samples),
-                  {name: _of_answers(made, values) for name, values in scores.items()},
+                  {name: made.where_answered(values) for name, values in scores.items()},
                   np.array([good for row in marks for good in row.marks], dtype=bool), chances, hopes,
                   np.array([i for i, row in enumerate(marks) for _ in row.marks], dtype=int))
 
@@ -287,18 +159,18 @@ class Rewarded:
 def rewarded(profile: str, seed: int = 0, runs: Path | None = None) -> Rewarded:
     """RL on the step model's reward, and what came of it on those problems of `ranked` that are of the practised kinds."""
     chosen, folder = plan(profile), runs or paths.runs(profile)
-    from_n, done = ranked(profile, seed, runs), run("prm_rl", profile=profile, seed=seed, runs=runs)
+    from_n, done = ranked(profile, seed, runs), stages.run("prm_rl", profile=profile, seed=seed, folder=folder / "prm_rl")
     if not done.finished:
         raise R1Error("prm_rl was stopped before it was finished: run it again to go on.")
     model = StepModel.load(folder / "prm" / "model", device=profiles.get(profile).device)
-    stage, recipe = stages.configure("prm_rl", profile=profile, settings=chosen.settings)
+    stage, recipe = stages.configure("prm_rl", profile=profile)
     made, samples = from_n.made, from_n.made.samples
     kept = [i for i, problem in enumerate(made.problems) if stage.practises(problem)]
     before = dataclasses.replace(made, problems=tuple(made.problems[i] for i in kept), completions=tuple(
         c for i in kept for c in made.completions[i * samples:(i + 1) * samples]))
     after = evaluation.evaluate(TorchSampler(done.policy), before.problems, samples=chosen.after,
                                 settings=SamplingSettings(recipe.max_new_tokens), seed=seed)
-    return Rewarded(from_n.scores[_PAID[stage.how]].mean(axis=1)[kept], paid(model, after, stage.how).mean(axis=1),
+    return Rewarded(from_n.scores[_PAID[stage.how]].mean(axis=1)[kept], stage.paid(model, after).mean(axis=1),
                     before.measures()["pass@1"], after.measures()["pass@1"], before, after, done.rows)
 
 
@@ -361,7 +233,7 @@ def _right(problem: Problem, answers: Sequence[str]) -> list[bool]:
 def measure(*, profile: str, seed: int = 0, runs: Path | None = None) -> findings.Findings:
     """Every number that the ledger judges of these attempts; what has to be trained for it is trained, what is there is loaded."""
     chosen, folder = plan(profile), runs or paths.runs(profile)
-    run("prm_rl", profile=profile, seed=seed, runs=runs)
+    stages.run("prm_rl", profile=profile, seed=seed, folder=folder / "prm_rl")
     made_from = {"zero": lineage.weights_sha256(folder / MODEL / "model"), "prm": lineage.weights_sha256(folder / "prm" / "model"),
                  "prm_rl": lineage.weights_sha256(folder / "prm_rl" / "model"), "plan": dataclasses.asdict(chosen)}
     return findings.kept("unsuccessful", lambda: _measured(profile, seed, runs), runs=folder, seed=seed, made_from=made_from,

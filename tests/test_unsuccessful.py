@@ -93,7 +93,7 @@ def test_fewer_keeps_the_first_answers_of_some_problems():
 
 def test_mistakes_are_named(monkeypatch):
     with pytest.raises(R1Error, match="how='max'"):
-        unsuccessful.ProcessRewardRL(how="max")
+        pipeline.ProcessRewardRL(how="max")
     with pytest.raises(R1Error, match="not known"):
         unsuccessful.plan("laptop")
     with pytest.raises(R1Error, match="prm_rl: there is no setting 'step'"):
@@ -103,7 +103,5 @@ def test_mistakes_are_named(monkeypatch):
 @pytest.mark.parametrize("profile", sorted(unsuccessful.PLANS))
 def test_a_plan_fits_its_profile(profile):
     chosen = unsuccessful.plan(profile)
-    for name in ("prm", "prm_rl"):
-        stages.configure(name, profile=profile, settings=chosen.settings)
     assert chosen.samples <= profiles.get(profile).evaluation_samples
     assert math.isfinite(chosen.search.exploration) and dataclasses.asdict(chosen)

@@ -22,12 +22,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from r1lib import text
+from r1lib import rewards, text
 from r1lib.errors import R1Error
 from r1lib.policy import Policy
 from r1lib.rewards.completion import Completion, Reward, content
 from r1lib.search import steps
 from r1lib.seeds import derive, generator
+from r1lib.tasks import Problem
 from r1lib.training.forward import pack
 from r1lib.training.run import Recipe
 
@@ -208,6 +209,25 @@ def _read(policy: Policy, prompts: Sequence[list[int]], answers: Sequence[list[i
                 entropy[step].max(), entropy[step].mean()])]))
         found[row] = torch.stack(of_steps)
     return [found[row] for row in range(len(answers))]
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# What is good, by rule
+
+def mark(policy: Policy, problems: Sequence[Problem], answers: Sequence[str], ended: Sequence[bool]) -> list[Marked]:
+    """Answers of R1-Zero with a mark for each step, by rule; problems: the one that each answers."""
+    columns = [problem.columns() for problem in problems]
+    right = rewards.accuracy_reward(list(answers), **{name: [row[name] for row in columns] for name in columns[0]}) if columns else []
+    return [Marked(text.zero_prompt(problem.question), answer,
+                   [verdict in steps.GOOD for _, verdict in judged(policy, problem, answer, done)], is_right == 1, done)
+            for problem, answer, done, is_right in zip(problems, answers, ended, right, strict=True)]
+
+
+def judged(policy: Policy, problem: Problem, answer: str, ended: bool = True) -> list[tuple[str, steps.Verdict]]:
+    """The steps of an answer and what the rule says of each."""
+    ids = encode(policy, [answer], [ended])[0]
+    found = [step.text for step in steps.cut(policy.tokenizer, ids, steps.newlines(policy.tokenizer))]
+    return list(zip(found, steps.judge(problem, found), strict=True))
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
