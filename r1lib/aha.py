@@ -147,18 +147,13 @@ def written(per_manner: int, *, seed: int = 0) -> list[tuple[Problem, str, bool]
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # Does it help? What answers say
 
-def asked(made: Evaluation) -> list[tuple[Problem, Completion]]:
-    """Each answer of an evaluation beside its problem."""
-    return [(problem, made.completions[i * made.samples + j]) for i, problem in enumerate(made.problems) for j in range(made.samples)]
-
-
 def with_and_without(made: Evaluation, marked: Callable[[Problem, Completion], bool]) -> dict[str, np.ndarray]:
     """Accuracy of the answers that are marked and of those that are not, each [problems]; NaN where a problem has no such answer.
 
     "difference" compares them on the same problem, and so at the same kind and level: NaN where a problem has not both. That an answer is
     marked may still have a reason of its own, so the difference is no effect.
     """
-    marks = np.array([marked(problem, c) for problem, c in asked(made)], dtype=float).reshape(-1, made.samples)
+    marks = np.array([marked(problem, c) for problem, c in made.pairs()], dtype=float).reshape(-1, made.samples)
     right = np.array([c.accuracy == 1 for c in made.completions], dtype=float).reshape(-1, made.samples)
     found = {"with": _quotient((right * marks).sum(1), marks.sum(1)),
              "without": _quotient((right * (1 - marks)).sum(1), (1 - marks).sum(1))}
@@ -178,7 +173,7 @@ def changes(made: Evaluation) -> dict[str, np.ndarray]:
     Shares are of a problem's answers that did. "wrong, kept": wrong before and wrong at the end, by whatever way.
     """
     counts = {name: np.zeros(len(made.problems)) for name in CHANGES}
-    for number, (problem, completion) in enumerate(asked(made)):
+    for number, (problem, completion) in enumerate(made.pairs()):
         if seen := looks(problem, completion.text):
             before = accuracy.right(problem.answer_type, gold=problem.gold, answer=seen[0].stood)
             counts[CHANGES[2 * (not before) + (before == (completion.accuracy != 1))]][number // made.samples] += 1
@@ -233,7 +228,7 @@ def probe(sampler: Sampler, made: Evaluation, cut: Cut, *, answers: int, max_new
 
     The model must be the one that was evaluated: then the old end and the new one differ by nothing but the cut.
     """
-    chosen = [(problem, completion, prefix) for number, (problem, completion) in enumerate(asked(made))
+    chosen = [(problem, completion, prefix) for number, (problem, completion) in enumerate(made.pairs())
               if number % made.samples < answers and (prefix := cut(problem, completion.text)) is not None]
     if not chosen:
         return []
@@ -266,7 +261,7 @@ def by_tries(sampler: Sampler, made: Evaluation, tries: Sequence[int], *, answer
     curve: dict[int | None, Interval] = {None: evaluation.bootstrap({"": right[chosen].mean(axis=1)})[""]}
     for most in tries:
         cut, stopped = stopped_after(most), right.copy()
-        places = [divmod(number, made.samples) for number, (problem, c) in enumerate(asked(made))
+        places = [divmod(number, made.samples) for number, (problem, c) in enumerate(made.pairs())
                   if number % made.samples < answers and problem.kind in SEARCHES and cut(problem, c.text) is not None]
         ends = probe(sampler, made, lambda problem, answer, cut=cut: cut(problem, answer) if problem.kind in SEARCHES else None,
                      answers=answers, max_new_tokens=_ANSWER_TOKENS, seed=derive("tries", most, seed))
@@ -332,7 +327,7 @@ def openings(policy: Policy, made: Evaluation, answers: int) -> dict[str, np.nda
     no such place. A miss is a candidate whose value, as written, is not the one asked for. The policy need not be the one that answered.
     """
     found: dict[str, dict[str, list[float]]] = {place: {} for place in PLACES}
-    for number, (problem, completion) in enumerate(asked(made)):
+    for number, (problem, completion) in enumerate(made.pairs()):
         if problem.kind not in SEARCHES or number % made.samples >= answers:
             continue
         means = [found[place].setdefault(problem.id, []) for place in PLACES]
@@ -391,7 +386,7 @@ def _measured(profile: str, seed: int, runs: Path, probed: Mapping[str, Sequence
     found: Findings = {}
     for name, made in (("base", before), ("zero", after)):
         words = made.measures()["reflection"]
-        looked = np.array([bool(looks(problem, c.text)) for problem, c in asked(made)], dtype=float).reshape(-1, made.samples).mean(1)
+        looked = np.array([bool(looks(problem, c.text)) for problem, c in made.pairs()], dtype=float).reshape(-1, made.samples).mean(1)
         found |= evaluation.bootstrap({f"reflection_{name}": words, f"structural_checks_{name}": looked,
                                        f"search_reflection_{name}": np.where(searching, words, np.nan)})
     ratio = found["reflection_zero"]["value"] / found["reflection_base"]["value"] if found["reflection_base"]["value"] else None

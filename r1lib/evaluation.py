@@ -314,7 +314,7 @@ class Evaluation:
             "reflection": mean(c.reflection for c in self.completions),
             "language_mixing": mean(c.mixing for c in self.completions),
             "clipped": mean(not c.finished for c in self.completions),
-            "readable": mean(cold_start.readable(problem, c.text) for problem, c in self._answered()),
+            "readable": mean(cold_start.readable(problem, c.text) for problem, c in self.pairs()),
             "language_consistency": mean(self._consistency()),
             **self._by_oracle(),
         }
@@ -322,13 +322,14 @@ class Evaluation:
             column.setflags(write=False)
         return measured
 
-    def _answered(self) -> Iterator[tuple[Problem, Completion]]:
+    def pairs(self) -> Iterator[tuple[Problem, Completion]]:
+        """Each answer with its problem before it, in the order of `completions`."""
         return zip((problem for problem in self.problems for _ in range(self.samples)), self.completions, strict=True)
 
     def _consistency(self) -> list[float]:
         """The language-consistency reward of each completion's thinking, tags or not; a thinking without words mixes nothing."""
         thoughts = [f"<think>{text.thinking(c.text).strip() or '.'}</think><answer>-</answer>" for c in self.completions]
-        return rewards.language_consistency_reward(thoughts, language=[problem.language for problem, _ in self._answered()])
+        return rewards.language_consistency_reward(thoughts, language=[problem.language for problem, _ in self.pairs()])
 
     def _by_oracle(self) -> dict[str, np.ndarray]:
         """What an oracle says of answers that no rule can judge: [problems], NaN for all other problems.
@@ -339,7 +340,7 @@ class Evaluation:
         def of(asked: Callable[[Problem], bool], mark: Callable[[Problem, str, str], float]) -> np.ndarray:
             known = [asked(problem) for problem in self.problems]
             values = [mark(problem, text.parse(c.text).answer or "", text.thinking(c.text)) if asked(problem) else math.nan
-                      for problem, c in self._answered()]
+                      for problem, c in self.pairs()]
             return np.where(known, np.array(values, dtype=float).reshape(len(self.problems), self.samples).mean(axis=1), np.nan)
 
         return {
@@ -473,7 +474,7 @@ def _write_parquet(made: Evaluation, path: Path) -> None:
     columns = {column.name: [getattr(c, column.name) for c in made.completions] for column in dataclasses.fields(Completion)}
     for name in ("accuracy", "format"):
         columns[name] = arrow.array(columns[name], type=arrow.float64())         # a column of None alone has no type otherwise
-    of_problem = {name: [getattr(problem, name) for problem, _ in made._answered()] for name in _SHOWN}
+    of_problem = {name: [getattr(problem, name) for problem, _ in made.pairs()] for name in _SHOWN}
     head = {**{name: getattr(made, name) for name in _HEAD}, "problems": [dataclasses.asdict(problem) for problem in made.problems]}
     table = arrow.table(columns | of_problem).replace_schema_metadata({_METADATA: json.dumps(head, ensure_ascii=False)})
     parquet.write_table(table, path)
@@ -569,7 +570,7 @@ def win_rate(a: Evaluation, b: Evaluation, judge: judges.PairJudge, *, resamples
         raise R1Error(f"a win rate sets answer against answer, but there are {a.samples} and {b.samples} of them: evaluate with as many.")
     points = {"A": (1.0, 0.0), "B": (0.0, 1.0)}                                   # for a, when a is shown first and when b is
     won = []
-    for (problem, ours), theirs in zip(a._answered(), b.completions, strict=True):
+    for (problem, ours), theirs in zip(a.pairs(), b.completions, strict=True):
         answers = [text.parse(c.text).answer or "" for c in (ours, theirs)]
         verdicts = judge.verdict(problem, *answers, draw=0), judge.verdict(problem, *answers[::-1], draw=1)
         won.append(sum(0.5 if verdict == "A=B" else points[verdict[0]][turn] for turn, verdict in enumerate(verdicts)) / 2)

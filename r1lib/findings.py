@@ -5,11 +5,11 @@
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from r1lib import paths
 from r1lib.errors import R1Error
 from r1lib.evaluation import Interval
 
@@ -28,10 +28,7 @@ def kept(name: str, make: Callable[[], Findings], *, runs: Path, seed: int, made
         if {key: stored[key] for key in about} == about:
             return stored["findings"]
     found = make()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    writing = file.with_suffix(".writing")
-    writing.write_text(json.dumps({**about, "findings": found}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(writing, file)
+    paths.write_whole(file, json.dumps({**about, "findings": found}, indent=1, ensure_ascii=False) + "\n")
     return found
 
 

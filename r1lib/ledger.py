@@ -15,7 +15,6 @@ where <models> is one model, two as "dev2 - dev1" (paired: the same problems) or
 import csv
 import json
 import math
-import os
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -372,10 +371,7 @@ def file(profile: str) -> Path:
 
 def write(records: Sequence[Record], path: Path) -> None:
     """ledger.json, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writing = path.with_suffix(".writing")
-    writing.write_text(json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(writing, path)
+    paths.write_whole(path, json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 HEADS = ("experiment", "seed", "name", "value", "low", "high")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,9 +65,7 @@ def begin(folder: Path, made_from: Mapping[str, Any]) -> dict[str, Any]:
 def write(folder: Path, lineage: Mapping[str, Any]) -> None:
     """Whole or not at all, with the hashes of the data files that lie beside it."""
     data = {file.name: _sha256([file]) for file in sorted(folder.glob("data*.jsonl"))}
-    writing = (folder / FILE).with_suffix(".writing")
-    writing.write_text(json.dumps({**lineage, "data_sha256": data}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(writing, folder / FILE)
+    paths.write_whole(folder / FILE, json.dumps({**lineage, "data_sha256": data}, indent=1, ensure_ascii=False) + "\n")
 
 
 def shown(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Where things lie, whatever folder the notebook or the command was started in."""
+"""Where things lie, whatever folder the notebook or the command was started in, and how they get there whole."""
 
 import os
 from pathlib import Path
@@ -22,3 +22,11 @@ def runs(profile: str) -> Path:
 def stage(profile: str, name: str) -> Path:
     """The folder that is the contract between notebooks: model/, metrics.jsonl, rollouts.jsonl, evaluation.json, lineage.json, state/."""
     return runs(profile) / name
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file of text, and the folder it lies in. Who is killed on the way leaves the old file, or none, and never half of one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    writing = file.with_name(file.name + ".writing")
+    writing.write_text(text, encoding="utf-8")
+    os.replace(writing, file)

@@ -18,6 +18,7 @@ are further stages that it needs; `learn` collects the data, if there are any to
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import math
 import os
@@ -25,12 +26,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
 
-from r1lib import evaluation, paper, rewards, tasks, text
+from r1lib import evaluation, paper, paths, rewards, tasks, text
 from r1lib import lineage as lineages
 from r1lib.curation import cold_start, judges, preferences, rejection
 from r1lib.curation.selection import Selection
@@ -45,7 +47,7 @@ from r1lib.search import process_reward
 from r1lib.search.process_reward import Marked, StepModel, StepModelRecipe
 from r1lib.seeds import derive, rng
 from r1lib.tasks import Problem
-from r1lib.training import grpo, ppo, reward_model, sft, trl, unsloth
+from r1lib.training import grpo, ppo, reward_model, sft
 from r1lib.training.metrics import Row
 from r1lib.training.reward_model import Labelled, Pair, RewardModel
 from r1lib.training.run import History, Recipe
@@ -92,7 +94,8 @@ class Job:
         return RewardModel.load(self.model(stage), device=self.profile.device)
 
     def sampler(self, policy: Policy) -> TorchSampler:
-        return TorchSampler(policy, dtype=getattr(torch, self.recipe.precision))
+        """A CPU samples in float32 whatever it learns in: steps of few rows gain nothing, and a row's tokens depend on no other row."""
+        return TorchSampler(policy, dtype=torch.float32 if self.profile.device == "cpu" else getattr(torch, self.recipe.precision))
 
     def problems(self, kinds: Sequence[str], count: int) -> list[Problem]:
         """`count` different questions of these domains or kinds, drawn anew for this stage: few of another stage's are among them."""
@@ -122,10 +125,7 @@ class Job:
         """The rows of <name>.jsonl, which are made if there is no such file, and written whole or not at all."""
         file = self.folder / f"{name}.jsonl"
         if not file.exists():
-            lines = "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in make())
-            writing = file.with_suffix(".writing")
-            writing.write_text(lines, encoding="utf-8")
-            os.replace(writing, file)
+            paths.write_whole(file, "".join(json.dumps(dataclasses.asdict(row), ensure_ascii=False) + "\n" for row in make()))
         return read_rows(file, kind)
 
     def selected(self, make: Callable[[], Selection]) -> list[Example]:
@@ -268,12 +268,17 @@ def _reinforce(job: Job, parent: str, problems: grpo.ProblemSource, reward: rewa
     if profile.backend == "ours":
         with vllm.sampler_of(profile.rollouts, policy) if profile.rollouts else contextlib.nullcontext(sampler) as drawing:
             return policy, grpo.train(policy, sampler=drawing, **task)
-    return policy, {"trl": trl, "unsloth": unsloth}[profile.backend].train(policy, rollouts=profile.rollouts or "generate", **task)
+    return policy, _trainer(profile.backend).train(policy, rollouts=profile.rollouts or "generate", **task)
+
+
+def _trainer(backend: Literal["trl", "unsloth"]) -> ModuleType:
+    """`training.trl` or `training.unsloth`, imported only now: what they stand on takes a second that most runs need not wait for."""
+    return importlib.import_module(f"r1lib.training.{backend}")
 
 
 def _fine_tune(job: Job, parent: str, examples: Sequence[Example]) -> tuple[Policy, History]:
     policy = job.policy(parent)
-    train = {"ours": sft.train, "trl": trl.fine_tune, "unsloth": unsloth.fine_tune}[job.profile.backend]
+    train = sft.train if job.profile.backend == "ours" else _trainer(job.profile.backend).fine_tune
     return policy, train(policy, examples=examples, recipe=job.recipe, folder=job.folder, seed=job.seed,
                          evaluate=job.look(job.sampler(policy)), watchers=job.watchers)
 

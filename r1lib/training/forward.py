@@ -53,12 +53,23 @@ def group_log_probabilities(model: PreTrainedModel, prompt_ids: Sequence[Sequenc
     mask = columns < torch.tensor([len(answer) for answer in answers], device=device)[:, None]             # [rows, longest answer]
     before = torch.where(columns > 0, packed.starts[:, None] + columns - 1, packed.prompt_ends[:, None])
     hidden = packed.hidden
-    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else model.dtype
+    dtype = _computed_in(model)
     head = model.get_output_embeddings().weight
     chosen, entropy = _ReadOff.apply(hidden.index_select(0, before[mask]).to(dtype), head.to(dtype), _row(answers, device), temperature)
     back = torch.tensor(packed.order, device=device).argsort()                # from the order of lengths to the caller's
     zeros = torch.zeros(mask.shape, dtype=chosen.dtype, device=device)
     return zeros.masked_scatter(mask, chosen)[back], mask[back], zeros.masked_scatter(mask, entropy)[back]
+
+
+def _computed_in(model: PreTrainedModel) -> torch.dtype:
+    """The type of matrix products: autocast's, or the model's own."""
+    device = model.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+
+
+def _attended_in(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The type of attention: on a CPU, torch's way back through it takes three times as long in bfloat16 as in float32."""
+    return torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
 
 
 @dataclass(frozen=True)
@@ -77,9 +88,7 @@ class Packed:
 
 def pack(model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[int]]) -> Packed:
     """Run the layers of a model, with whatever head, over these rows, each prompt once for all that follow it."""
-    device, dtype = model.device, model.dtype
-    if torch.is_autocast_enabled(device.type):
-        dtype = torch.get_autocast_dtype(device.type)
+    device = model.device
     prompts = list(dict.fromkeys(map(tuple, prompt_ids)))
     number = {prompt: index for index, prompt in enumerate(prompts)}
     order = sorted(range(len(completion_ids)), key=lambda row: len(completion_ids[row]))     # neighbours of one length pad each other least
@@ -99,7 +108,8 @@ def pack(model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], completion
     for rows in _shares([len(answer) + 1 for answer in answers], heads, longest_prompt, _SCORES_PER_BLOCK.get(device.type, 2**18)):
         own, is_real = _places(lengths[len(prompts):][rows])
         tokens = sum(map(len, answers[rows]))
-        blocks.append(_block(tokens, own, is_real, asked[owner[rows]], asked_is_real[owner[rows]], shared, dtype))
+        blocks.append(_block(tokens, own, is_real, asked[owner[rows]], asked_is_real[owner[rows]], shared,
+                             _attended_in(_computed_in(model), device)))
 
     with _attention(model, "r1lib_packed"), sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
         hidden = model.base_model(input_ids=_row(pieces, device)[None], position_ids=positions[None], blocks=blocks,
@@ -192,7 +202,8 @@ def _packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tens
         raise R1Error(f"{type(module).__name__} attends in a sliding window, which this trainer does not know: use a model without one.")
     (heads, _, size), kv_heads = query.shape[1:], key.shape[1]
     # Stretches, [tokens, heads, size] each: the gradient of a split is one concatenation, that of many slices a sum of large tensors.
-    stretches = [tensor[0].transpose(0, 1).to(value.dtype).split([block.tokens for block in blocks]) for tensor in (query, key, value)]
+    dtype = _attended_in(value.dtype, value.device)
+    stretches = [tensor[0].transpose(0, 1).to(dtype).split([block.tokens for block in blocks]) for tensor in (query, key, value)]
     prompts = [stretch[0] for stretch in stretches[1:]]
     outputs = []
     for block, *stretch in zip(blocks, *stretches, strict=True):
@@ -205,14 +216,15 @@ def _packed_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tens
             keys, values = (torch.cat([rows(prompt, block.before), own], dim=1)
                             for prompt, own in zip(prompts, (keys, values), strict=True))
         queries, keys, values = queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
-        if block.bias is None:
-            seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling, enable_gqa=True)
-        else:                                               # query heads that share a key head are, for it, so many more queries
-            folded = queries.reshape(block.rows, kv_heads, -1, size)
-            seen = F.scaled_dot_product_attention(folded, keys, values, attn_mask=block.bias, scale=scaling)
+        with torch.autocast(value.device.type, enabled=False):              # which would change the type of attention back
+            if block.bias is None:
+                seen = F.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling, enable_gqa=True)
+            else:                                           # query heads that share a key head are, for it, so many more queries
+                folded = queries.reshape(block.rows, kv_heads, -1, size)
+                seen = F.scaled_dot_product_attention(folded, keys, values, attn_mask=block.bias, scale=scaling)
         seen = seen.reshape(block.rows, heads, block.longest, size).transpose(1, 2).reshape(-1, heads, size)
         outputs.append(seen.index_select(0, block.real))
-    return torch.cat(outputs)[None], None
+    return torch.cat(outputs)[None].to(value.dtype), None
 
 
 AttentionInterface.register("r1lib_packed", _packed_attention)
