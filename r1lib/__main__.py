@@ -1,6 +1,7 @@
 """python -m r1lib: everything that can be done without a notebook. A user's mistake is one line on stderr and exit code 2."""
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     run = commands.add_parser("run", help="train a stage, or go on with it, or load it")
     run.add_argument("--to", default="zero", help="the stage (default: %(default)s)")
-    run.add_argument("--profile", default="cpu", help="smoke, cpu or gpu; gpu+trl+vllm for other trainers (default: %(default)s)")
+    run.add_argument("--profile", default="cpu", help="smoke, cpu or gpu; gpu+trl+vllm for other trainers, gpu+smollm2 for a larger base "
+                     "(default: %(default)s)")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--base", help="a base model of data/ or a folder, instead of the profile's")
     run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE",
@@ -67,6 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
     pretrain.add_argument("--workers", type=int, help="processes that write the corpus (default: all cores but two)")
     pretrain.add_argument("--device", default="cuda")
     pretrain.set_defaults(do=_pretrain)
+
+    prepare = commands.add_parser("prepare", help="make SmolLM2-135M a base that stages can start from, on a GPU, with no hub")
+    prepare.add_argument("--documents", type=int, help="how many documents of the small world it reads (default: 60,000)")
+    prepare.add_argument("--seed", type=int, default=0)
+    prepare.add_argument("--device", default="cuda")
+    prepare.set_defaults(do=_prepare)
 
     doctor = commands.add_parser("doctor", help="look at packages, GPU and memory before a run")
     doctor.add_argument("--profile", default="cpu", help="smoke, cpu or gpu, with +trl, +unsloth, +vllm (default: %(default)s)")
@@ -198,6 +206,18 @@ def _pretrain(options: argparse.Namespace) -> int:
     tokens = pretrain.TOKENS if options.tokens is None else options.tokens
     pretrain.pretrain(options.sizes, options.out, seed=options.seed, tokens=tokens, workers=options.workers, device=options.device,
                       command=command)
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from r1lib import smollm2
+    from r1lib.training.metrics import Progress
+
+    folder = smollm2.prepare(seed=options.seed, device=options.device, watchers=[Progress(30)],
+                             documents=smollm2.DOCUMENTS if options.documents is None else options.documents)
+    about = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    print(f"{folder}: held-out math {about['held_out_math']['before']:.1%} before, {about['held_out_math']['after']:.1%} after; "
+          f"{about['tokens']:,} tokens in {about['seconds']:.0f} s")
     return 0
 
 

@@ -19,6 +19,11 @@ def runs(profile: str) -> Path:
     return Path(os.environ.get("R1_RUNS", root() / "runs")) / profile
 
 
+def bases() -> Path:
+    """Bases that a command prepares and the project does not ship, one folder each."""
+    return runs("bases")
+
+
 def stage(profile: str, name: str) -> Path:
     """The folder that is the contract between notebooks: model/, metrics.jsonl, rollouts.jsonl, evaluation.json, lineage.json, state/."""
     return runs(profile) / name

@@ -49,12 +49,12 @@ class StageRun:
 
 
 def base_folder(base: str) -> Path:
-    """The folder of a base model: a name in data/, or a path."""
-    shipped = paths.data() / base
-    if shipped.is_dir():
-        return shipped
-    if Path(base).is_dir():
-        return Path(base)
+    """The folder of a base model: a name in data/, one that was prepared, or a path."""
+    for folder in (paths.data() / base, paths.bases() / base, Path(base)):
+        if folder.is_dir():
+            return folder
+    if base == profiles.SMOLLM2:
+        raise R1Error(f"base model {base!r} is not there yet. Make it, in a minute on a GPU: python -m r1lib prepare")
     known = sorted(folder.name for folder in paths.data().glob("base-*"))
     raise R1Error(f"base model {base!r} is neither one of {', '.join(known)} in {paths.data()} nor a folder.")
 

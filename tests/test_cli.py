@@ -11,7 +11,7 @@ import torch
 from r1lib import findings, paths, tasks
 from r1lib.__main__ import _settings, main
 
-COMMANDS = ("run", "evaluate", "report", "ledger", "results", "pretrain", "doctor", "evaluation-sets")
+COMMANDS = ("run", "evaluate", "report", "ledger", "results", "pretrain", "prepare", "doctor", "evaluation-sets")
 SHORT_RUN = ("run", "--profile", "smoke", "--set", "steps=1", "prompts_per_step=4", "evaluate_every=5")
 
 

@@ -13,7 +13,7 @@ FLOORS = (
     {"policy", "sampling"},
     {"training", "search", "curation"},
     {"ablations", "aha", "claims", "comparisons", "distillation", "doctor", "evaluation", "findings", "ledger", "lineage", "pipeline",
-     "report", "stages", "unsuccessful"},
+     "report", "smollm2", "stages", "unsuccessful"},
     {"__main__"},
 )
 HEAVY = {"accelerate", "bitsandbytes", "datasets", "deepspeed", "math_verify", "peft", "reasoning_gym", "trl", "unsloth", "vllm"}
