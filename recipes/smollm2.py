@@ -6,7 +6,8 @@
 Prepares the base, trains the stages zero and dev1 of a profile, or finds them made, and asks each model the fixed sets. The sets are
 math (six kinds of problems, five levels, none of which any model has trained on) and math-hard (four kinds at the top level only): their
 answers are judged by a rule, and the same sets measure the miniature. smollm2.csv has stage, step, metric, value and, where it was measured
-over problems, its 95 % interval; smollm2.json has time, memory, versions and what the base was made of.
+over problems, its 95 % interval; smollm2.json has time, memory (the most that the process had held by then), versions and what the base
+was made of.
 """
 
 import argparse
@@ -79,7 +80,7 @@ def main() -> None:
         steps = [row for row in rows if "step_time" in row]
         took[name] = {"steps": len(steps), "seconds_a_step": round(statistics.median(row["step_time"] for row in steps), 3),
                       "seconds": round(sum(row["step_time"] for row in steps), 1),
-                      "peak_gb": round(max(row["memory/peak_gb"] for row in steps), 2), "tokens": steps[-1]["num_tokens"]}
+                      "peak_gb_so_far": round(max(row["memory/peak_gb"] for row in steps), 2), "tokens": steps[-1]["num_tokens"]}
     about = {"command": f"python recipes/smollm2.py --out results/h200 --profile {job.profile}", "seed": 0, "training": took,
              "problems": {which: len(made["base", which].problems) for which in SETS}, "samples": chosen.evaluation_samples,
              "machine": str(machine.describe()).splitlines(), "base": json.loads((prepared / "card.json").read_text(encoding="utf-8"))}
