@@ -72,6 +72,7 @@ def test_marks_are_one_token_each_and_old_ones_are_untouched(tmp_path: Path) -> 
     assert policy.model.get_output_embeddings().weight is weight                    # still tied
     assert policy.stop_ids == {end, 2} and policy.pad_id not in policy.stop_ids
     assert policy.tokenizer.eos_token == text.EOS and policy.model.config.bos_token_id is None
+    assert json.loads(policy.tokenizer.backend_tokenizer.to_str())["decoder"]["type"] == "ByteLevel"
 
 
 def test_transformers_reads_the_tokenizer_as_it_was_written(tmp_path: Path) -> None:
