@@ -84,8 +84,8 @@ _SMOLLM2_RL = dict(steps=60, prompts_per_step=64, max_new_tokens=256, learning_r
                    tokens_per_micro_batch=32_768, precision="bfloat16")
 _SMOLLM2_SFT = dict(learning_rate=1e-4, final_learning_rate=1e-5, checkpoint_every=200, evaluate_every=1000,
                     tokens_per_micro_batch=32_768, precision="bfloat16")
-_ON_SMOLLM2 = {name: _SMOLLM2_RL if name in ("zero", "dev2", "dev2_no_language", "r1") else _SMOLLM2_SFT
-               for name in ("zero", "v3", "dev1", "dev2", "dev2_no_language", "dev3", "r1")}
+_ON_SMOLLM2 = (dict.fromkeys(("zero", "dev2", "dev2_no_language", "r1"), _SMOLLM2_RL)
+               | dict.fromkeys(("v3", "dev1", "dev3"), _SMOLLM2_SFT))
 
 
 def get(name: str) -> Profile:
