@@ -4,6 +4,9 @@
 
 Unsloth loads the policy's folder anew in kernels of its own and changes TRL's trainers, which then run as in `training.trl`, with the same
 recipe. What was learnt is added to the policy's weights whenever it is measured and at the end, so that a stage is a plain model here too.
+
+With its compiler Unsloth 2026.10 had not finished a step of the miniature after 100 s on an H200. In the environment of the process,
+UNSLOTH_COMPILE_DISABLE=1 and TORCHDYNAMO_DISABLE=1 switch it off; results/h200/backends.csv was measured so.
 """
 
 import os
