@@ -33,6 +33,12 @@ def describe() -> Machine:
     return Machine(_cpu(), _cores(), _memory_bytes() / 1e9, tuple((gpu.name, gpu.total_memory / 1e9) for gpu in gpus), _versions())
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16 (AVX-512, AMX or Arm): without them float32 is faster."""
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def peak_memory_gb() -> float:
     """The most main memory that this process has held so far, in GB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -259,15 +259,16 @@ class Zero(Stage):
         return _reinforce(job, self.parent, tasks.stream(self.domains, seed=job.seed), self.reward(), sets=("math",))
 
 
-def _reinforce(job: Job, parent: str, problems: grpo.ProblemSource, reward: rewards.RewardMix, **look: Any) -> tuple[Policy, History]:
-    """GRPO from the parent; look: what `Job.look` is told to measure."""
+def _reinforce(job: Job, parent: str, problems: grpo.ProblemSource, reward: rewards.RewardMix, *,
+               learner: Callable[[Policy], grpo.Learner] | None = None, **look: Any) -> tuple[Policy, History]:
+    """GRPO from the parent, or what a learner does in its place, which only our own trainer can take; look: what `Job.look` measures."""
     policy, profile = job.policy(parent), job.profile
     sampler = job.sampler(policy)
     task = dict(problems=problems, reward=reward, recipe=job.recipe, folder=job.folder, seed=job.seed, prompt=prompt_of(job.name),
                 evaluate=job.look(sampler, **look), watchers=job.watchers)
-    if profile.backend == "ours":
+    if profile.backend == "ours" or learner:
         with vllm.sampler_of(profile.rollouts, policy) if profile.rollouts else contextlib.nullcontext(sampler) as drawing:
-            return policy, grpo.train(policy, sampler=drawing, **task)
+            return policy, grpo.train(policy, sampler=drawing, learner=learner(policy) if learner else None, **task)
     return policy, _trainer(profile.backend).train(policy, rollouts=profile.rollouts or "generate", **task)
 
 
@@ -603,11 +604,8 @@ class ZeroByPPO(Zero):
     recipe = ppo.PPORecipe
 
     def learn(self, job: Job) -> tuple[Policy, History]:
-        policy = job.policy(self.parent)
-        sampler = job.sampler(policy)
-        return policy, grpo.train(policy, sampler=sampler, problems=tasks.stream(self.domains, seed=job.seed), reward=self.reward(),
-                                  recipe=job.recipe, folder=job.folder, seed=job.seed, evaluate=job.look(sampler),
-                                  watchers=job.watchers, learner=ppo.PPO(policy, job.recipe))
+        return _reinforce(job, self.parent, tasks.stream(self.domains, seed=job.seed), self.reward(),
+                          learner=lambda policy: ppo.PPO(policy, job.recipe))
 
 
 @dataclass(frozen=True)

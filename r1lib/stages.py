@@ -66,8 +66,8 @@ def configure(name: str, *, profile: str, settings: Mapping[str, Any] | None = N
     """
     if name not in STAGES:
         raise R1Error(f"stage {name!r} is not known: choose one of {', '.join(STAGES)}.")
-    kind = STAGES[name]
-    chosen = {**profiles.get(profile).settings.get(name, {}), **_own(settings or {}, name)}
+    kind, where = STAGES[name], profiles.get(profile)
+    chosen = {"precision": where.precision, **where.settings.get(name, {}), **_own(settings or {}, name)}
     ours = {field.name: field.default for field in dataclasses.fields(kind)}
     recipe = [field.name for field in dataclasses.fields(kind.recipe)]
     if strange := [key for key in chosen if key not in ours and key not in recipe]:

@@ -1,6 +1,10 @@
 """The description of the machine."""
 
+import pytest
+import torch
+
 from r1lib import machine
+from r1lib.training.run import matrix_products_in
 
 
 def test_the_machine_is_described() -> None:
@@ -16,3 +20,20 @@ def test_the_peak_only_grows_and_sees_what_is_held() -> None:
     held = bytearray(b"x" * 300_000_000)
     after = machine.peak_memory_gb()
     assert after >= before and after >= len(held) / 1e9
+
+
+@pytest.mark.parametrize(("able", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_processor_that_cannot_multiply_bfloat16_is_spared(monkeypatch: pytest.MonkeyPatch, able: bool, expected: torch.dtype) -> None:
+    monkeypatch.setattr(machine, "multiplies_bfloat16", lambda: able)
+    x = torch.eye(4)
+    with matrix_products_in("bfloat16", "cpu"):
+        assert (x @ x).dtype == expected
+    with matrix_products_in("float32", "cpu"):
+        assert (x @ x).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("flags", "expected"), [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"bf16": True}, True),
+                                                 ({"avx512_bf16": False, "avx2": True}, False), ({}, False)])
+def test_what_a_processor_says_of_itself_decides(monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], expected: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    assert machine.multiplies_bfloat16() is expected

@@ -38,6 +38,14 @@ def test_a_prompt_and_its_answer_fit_into_the_base(profile: profiles.Profile) ->
         assert getattr(recipe, "max_tokens", 0) <= positions
 
 
+@each_profile
+def test_a_precision_is_the_profiles_where_a_stage_has_none_of_its_own(profile: profiles.Profile) -> None:
+    for name in pipeline.STAGES:
+        own = profile.settings.get(name, {}).get("precision", profile.precision)
+        assert stages.configure(name, profile=profile.name)[1].precision == own
+    assert stages.configure("zero", profile=profile.name, settings={"precision": "float32"})[1].precision == "float32"
+
+
 def test_smoke_is_small_and_cpu_needs_no_gpu() -> None:
     smoke, cpu, gpu = (profiles.get(name) for name in ("smoke", "cpu", "gpu"))
     recipes = {name: [stages.configure(name, profile=profile.name)[1] for profile in (smoke, cpu, gpu)]

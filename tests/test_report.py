@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import re
 import sys
@@ -72,6 +73,15 @@ def test_board_of_a_reward_model_shows_what_it_logs_and_nothing_else():
 def test_board_of_nothing_says_so(rows):
     assert texts(board.draw(rows, "empty")).count("not logged") == 8
     board.png(board.learning_curve(rows, title="empty"))
+
+
+def test_no_number_at_a_curves_end_runs_into_a_title_or_another() -> None:
+    rows = [{"step": step, "completions/mean_length": 90.0 - (step == 0), "eval_length": 90.0} for step in range(3)]
+    axes = next(axes for axes in board.draw(rows, "high").axes if "length" in axes.get_title(loc="left"))
+    heights = sorted(text.get_position()[1] for text in axes.texts)
+    assert len(heights) == 3 and heights[-1] <= 1
+    assert min(above - below for below, above in itertools.pairwise(heights)) > 0.05
+
 
 
 def test_a_run_that_was_not_watched_from_the_start_has_no_line_before_training():

@@ -399,7 +399,12 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], size: float)
     low, high = axes.get_ylim()
     rows = axes.get_subplotspec().get_gridspec().nrows
     apart = 1.3 * size / 72 / (0.68 * axes.figure.get_figheight() / rows)       # the height of a line of text, as a share of the panel's
-    height = -math.inf
-    for value, text, colour in sorted(ends):
-        height = max((value - low) / (high - low), height + apart)
+    ends, heights = sorted(ends), []
+    for value, _, _ in ends:                                                    # upwards, each at least so far above the one below
+        heights.append(max((value - low) / (high - low), heights[-1] + apart if heights else -math.inf))
+    ceiling = 1.0
+    for place in reversed(range(len(ends))):                                    # and down again, so that none runs into the title
+        heights[place] = min(heights[place], ceiling)
+        ceiling = heights[place] - apart
+    for height, (_, text, colour) in zip(heights, ends, strict=True):
         axes.text(1.02, height, text, transform=axes.transAxes, va="center", fontsize=size, color=colour)

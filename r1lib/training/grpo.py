@@ -59,7 +59,7 @@ class GRPORecipe(Recipe):
     updates_per_rollout: int = 1        # paper: 16 random minibatches of a rollout batch; 1 keeps updates on-policy, as small models may
     max_new_tokens: int = 256           # paper: 32,768, later 65,536; the miniature's answers take about 70, long searches more
     temperature: float = 1.0            # paper: 1
-    learning_rate: float = 3e-4         # paper: 3e-6; a model 200,000 times smaller bears steps 100 times larger, and has 40 of them
+    learning_rate: float = 3e-4         # paper: 3e-6; a model 200,000 times smaller bears steps 100 times larger, and has few of them
     warmup_steps: int = 5               # paper: not said; Adam's first steps have little to go by
     weight_decay: float = 0.0           # paper: not said; no example is seen twice here
     betas: tuple[float, float] = (0.9, 0.95)        # paper: not said; DeepSeek-V3 was pretrained with these
@@ -74,7 +74,7 @@ class GRPORecipe(Recipe):
     rollouts_kept_per_step: int = 8     # answers a step that rollouts.jsonl keeps for reading
     checkpoint_every: int = 10          # steps between checkpoints: at most so many are lost when the process is killed
     tokens_per_micro_batch: int = 4096  # tokens in memory at once while learning; changes the time and the memory, not the result
-    precision: Literal["float32", "bfloat16"] = "float32"       # paper: not said; bfloat16 for a GPU's matrix products
+    precision: Literal["float32", "bfloat16"] = "float32"       # paper: not said; of the matrix products, where bfloat16 is faster
 
     def __post_init__(self) -> None:
         self.check(whole=dict(steps=1, prompts_per_step=1, samples_per_prompt=2, updates_per_rollout=1, max_new_tokens=1, warmup_steps=0,

@@ -167,7 +167,7 @@ class RewardModelRecipe(EpochRecipe):
     tokens_per_micro_batch: int = 8192      # tokens in memory at once while learning; changes the time and the memory, not the result
     checkpoint_every: int = 50              # steps between checkpoints: at most so many are lost when the process is killed
     evaluate_every: int = 50                # held-out pairs are scored at step 0, every so many steps, and after the last
-    precision: Literal["float32", "bfloat16"] = "float32"       # paper: not said; bfloat16 for a GPU's matrix products
+    precision: Literal["float32", "bfloat16"] = "float32"       # paper: not said; of the matrix products, where bfloat16 is faster
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from r1lib import machine
 from r1lib.errors import R1Error
-from r1lib.machine import peak_memory_gb
 from r1lib.seeds import rng
 from r1lib.training import checkpoint
 from r1lib.training.metrics import MetricsLog, Row
@@ -163,7 +163,7 @@ class Run:
     def peak_gb(self) -> float:
         """The most memory held so far, of the device that the model lies on."""
         device = self.model.device
-        return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else peak_memory_gb()
+        return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else machine.peak_memory_gb()
 
 
 class Clock:
@@ -185,18 +185,24 @@ class Clock:
 @contextlib.contextmanager
 def sums_in_one_order(model: nn.Module) -> Iterator[None]:
     """On a CPU, add gradients up in one order: racing threads change the last bits, and a resumed run would leave its path."""
-    before = torch.are_deterministic_algorithms_enabled()
+    before, filled = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
     on_cpu = next(model.parameters()).device.type == "cpu"
     torch.use_deterministic_algorithms(before or on_cpu)
+    torch.utils.deterministic.fill_uninitialized_memory = False         # a thousand calls an update, for memory that nothing reads
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 def matrix_products_in(precision: str, device: str) -> contextlib.AbstractContextManager:
-    """Weights, sums and the optimizer stay in float32 whatever the products are computed in."""
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+    """Weights, sums and the optimizer stay in float32 whatever the products are computed in.
+
+    A processor that would have to emulate bfloat16 computes in float32 instead.
+    """
+    able = device != "cpu" or machine.multiplies_bfloat16()
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16" and able)
 
 
 @contextlib.contextmanager

@@ -42,14 +42,14 @@ class SFTRecipe(EpochRecipe):
     learning_rate: float = 5e-4             # paper: 5e-5; a model 200,000 times smaller needs larger steps, and forgets at four times these
     final_learning_rate: float = 5e-5       # paper: 5e-6, a tenth of the first, as here; the rate falls along a cosine
     warmup_steps: int = 10                  # paper: not said; Adam's first steps have little to go by
-    weight_decay: float = 0.0               # paper: not said; two epochs leave little time to learn by heart
+    weight_decay: float = 0.0               # paper: not said; few epochs leave little time to learn by heart
     betas: tuple[float, float] = (0.9, 0.95)        # paper: not said; DeepSeek-V3 was pretrained with these
     max_grad_norm: float = 1.0              # paper: not said; a bound for the rare step that is far out
     max_tokens: int = 512                   # paper: 32,768; longer examples, prompt and completion together, are left out and counted
     tokens_per_micro_batch: int = 4096      # tokens in memory at once while learning; changes the time and the memory, not the result
     checkpoint_every: int = 50              # steps between checkpoints: at most so many are lost when the process is killed
     evaluate_every: int = 50                # held-out problems are asked at step 0, every so many steps, and after the last
-    precision: Literal["float32", "bfloat16"] = "float32"       # paper: not said; bfloat16 for a GPU's matrix products
+    precision: Literal["float32", "bfloat16"] = "float32"       # paper: not said; of the matrix products, where bfloat16 is faster
 
 
 @dataclass(frozen=True)
