@@ -52,6 +52,7 @@ def judged(problem: tasks.Problem, answer: str) -> list[float | None]:
     ("aime", {"problem": "p", "answer": "025"}, "25", "26"), ("countdown", COUNTDOWN, "4*(8-3)", "3+4+8"),
     ("humaneval", HUMANEVAL, "def double(x):\n    return x + x", "def double(x):\n    return x"),
     ("mbpp", MBPP, "def shared(a, b):\n    return set(a) & set(b)", "def shared(a, b):\n    return set(a)"),
+    ("ifeval", IFEVAL, "Dear Ann", "Dear Ann, hello"),
 ], ids=lambda value: value if isinstance(value, str) and value.isalnum() else "")
 def test_our_rules_judge_the_answers(tmp_path: Path, name: str, row: dict, right: str, wrong: str) -> None:
     problem = one(tmp_path, name, row)
@@ -72,8 +73,8 @@ def test_what_a_problem_is_made_of(tmp_path: Path) -> None:
     assert one(tmp_path, "math", MATH | {"level": "Level ?"}).level == 3 and one(tmp_path, "math", MATH_500).level == 2
     assert "assert set(shared('abc', 'bcd')) == set('bc')" in mbpp.question and "assert shared('a', 'b')" not in mbpp.question
     assert mbpp.tests[0]["entry_point"] == "shared"
-    assert (ifeval.domain, ifeval.answer_type, ifeval.facts["instructions"]) == ("general", "text", ["punctuation:no_comma"])
-    assert judged(ifeval, "x") == [None]
+    assert (ifeval.domain, ifeval.answer_type, ifeval.gold) == ("general", "instructions", '[["punctuation:no_comma"], [{}]]')
+    assert judged(ifeval, "x") == [1.0]
 
 
 def test_a_list_is_read_as_well_as_lines(tmp_path: Path) -> None:
@@ -105,6 +106,7 @@ def test_a_row_that_lacks_a_field_is_named(tmp_path: Path, name: str) -> None:
     ("mbpp", {"test_list": []}, "holds no asserts"), ("mbpp", {"test_list": ["assert 1 ="], "code": ""}, "no function is called"),
     ("countdown", {"nums": [3, "4"]}, "not a list of whole numbers"), ("countdown", {"nums": "3 4"}, "not of the type list"),
     ("countdown", {"target": float("inf")}, "target is inf"), ("ifeval", {"instruction_id_list": "x"}, "not of the type list"),
+    ("ifeval", {"kwargs": []}, "kwargs is [], not an object for each of 1 instructions"),
 ])
 def test_a_row_that_is_wrong_is_named(tmp_path: Path, name: str, change: dict, said: str) -> None:
     with pytest.raises(R1Error) as error:

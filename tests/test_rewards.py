@@ -16,7 +16,8 @@ from r1lib.rewards import accuracy
 from r1lib.rewards.expression import LONGEST, NotAnExpression, evaluate
 
 TEN = "10 from 2 3 5 with + - *"
-GOLDS = {"math": "x+1", "number": "7", "pair": "7 and 13", "factors": "91", "expression": TEN, "choice": "B"}
+GOLDS = {"math": "x+1", "number": "7", "pair": "7 and 13", "factors": "91", "expression": TEN, "choice": "B",
+         "instructions": '[["detectable_format:constrained_response"], [{}]]'}
 
 
 def response(answer: str, think: str = "Let me see.") -> str:
@@ -69,6 +70,7 @@ CASES = {
     "a choice": ("choice", "B", ["B", "b", "(B)", "B)", "(B", "B.", " B\n"],
                  ["", "A", "C", "AB", "B B", "A B", "B or C", "B) Tom", "Tom", "((B))", "B)) ", "(B).", "ｂ", "Ｂ", "Β", "В", "b!",
                   "B:", "2"]),
+    "no comma": ("instructions", '[["punctuation:no_comma"], [{}]]', ["no comma", "7."], ["a, b", ","]),
     "letters of other alphabets": ("choice", "K", ["K", "k"], ["\u212a", "К"]),
     "a long s": ("choice", "S", ["S", "s"], ["ſ"]),
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from r1lib import text
 from r1lib.errors import R1Error
-from r1lib.rewards import mathematics
+from r1lib.rewards import instructions, mathematics
 from r1lib.rewards.completion import Completion, content
 from r1lib.rewards.expression import NotAnExpression, evaluate
 
@@ -70,20 +70,21 @@ def _same_choice(gold: str, answer: str) -> bool:
     return found is not None and found.group(1).upper() == gold
 
 
-# type -> (what a gold answer looks like, the rule); "math" has no pattern because `mathematics` looks at golds itself
-RULES: dict[str, tuple[re.Pattern | None, Callable[[str, str], bool]]] = {
+# type -> (what a gold answer looks like, the rule); "math" and "instructions" have no pattern because these look at golds themselves
+RULES: dict[str, tuple[re.Pattern | None, Callable[[str, str], bool | None]]] = {
     "math": (None, lambda gold, answer: mathematics.grade(gold=gold, answer=answer)),
     "number": (_NUMBER, _equal_numbers),
     "pair": (_PAIR, _equal_pairs),
     "factors": (re.compile(r"[0-9]{1,9}"), _are_factors),
     "expression": (_TARGET, _reaches),
     "choice": (re.compile(r"[A-Z]"), _same_choice),
+    "instructions": (None, lambda gold, answer: instructions.followed(gold, answer)),
 }
 JUDGED_ELSEWHERE = ("code", "text", "conduct")         # by tests, by a reward model, by a judge
 
 
 def right(answer_type: str, *, gold: str, answer: str) -> bool | None:
-    """Whether `answer`, or the box that it ends in, is right, or None where no rule can tell (code, text, conduct).
+    """Whether `answer`, or the box that it ends in, is right, or None where no rule can tell (code, text, conduct, some instructions).
 
     Never raises on an answer, only on a gold that is malformed and on a type that is not known.
     """

@@ -158,9 +158,12 @@ def _function_asked_for(asserts: Sequence[str], solution: str) -> str | None:
 
 
 def _ifeval(row: _Fields) -> Problem:
-    """The instructions stand in `facts`; no rule of `rewards` judges them."""
-    return _problem("general", "ifeval", row.get("prompt").strip(), "text", "", instructions=row.get("instruction_id_list", kind=list),
-                    arguments=row.get("kwargs", kind=list), number=row.whole("key"))
+    instructions, arguments = row.get("instruction_id_list", kind=list), row.get("kwargs", kind=list)
+    if len(instructions) != len(arguments) or not all(isinstance(given, dict) for given in arguments):
+        raise row.wrong(f"kwargs is {_short(arguments)}, not an object for each of {len(instructions)} instructions")
+    given = [{name: value for name, value in one.items() if value is not None} for one in arguments]
+    return _problem("general", "ifeval", row.get("prompt").strip(), "instructions", json.dumps([instructions, given], ensure_ascii=False),
+                    number=row.whole("key"))
 
 
 def _countdown(row: _Fields) -> Problem:

@@ -18,8 +18,8 @@ class Problem:
     """One question, how its answer is judged, and the facts that its worked solutions are written from.
 
     key: what the problem is, whatever its wording or language; splits are made from it.
-    answer_type: how `gold` is read by `rewards.accuracy_reward`: number, pair, factors, expression, choice; code has `tests` instead; text
-        and conduct are judged by a reward model or an oracle, never by a rule.
+    answer_type: how `gold` is read by `rewards.accuracy_reward`: number, pair, factors, expression, choice, math, instructions; code has
+        `tests` instead; text and conduct are judged by a reward model or an oracle, never by a rule.
     facts: the numbers and words of the problem; plain JSON.
     """
 
