@@ -492,6 +492,15 @@ def test_a_question_that_never_ends_is_stopped_and_its_successor_is_there_at_onc
     assert worker.starts == 0
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as a person's: a shell starts what it sends to the background with interrupts ignored, and Python leaves it at that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_no_verdict_behind(worker: mathematics.Worker) -> None:
     for _ in range(2):
         timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
