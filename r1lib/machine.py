@@ -35,7 +35,7 @@ def describe() -> Machine:
 
 def multiplies_bfloat16() -> bool:
     """Whether this processor has instructions for products of bfloat16 (AVX-512, AMX or Arm): without them float32 is faster."""
-    able = torch.cpu.get_capabilities()
+    able = getattr(torch.cpu, "get_capabilities", dict)()                       # an older torch, as in requirements-gpu.txt, may not say
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 

@@ -37,3 +37,8 @@ def test_a_processor_that_cannot_multiply_bfloat16_is_spared(monkeypatch: pytest
 def test_what_a_processor_says_of_itself_decides(monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], expected: bool) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
     assert machine.multiplies_bfloat16() is expected
+
+
+def test_a_torch_that_does_not_say_is_not_trusted_with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert machine.multiplies_bfloat16() is False
