@@ -43,8 +43,9 @@ class Profile:
 
 _FEW_STEPS = dict(steps=3, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=96, evaluate_every=2)
 _FEW_ASKED = dict(problems=64, samples=2)
-# Held-out problems are asked before and after. So few tokens at a time gain nothing from bfloat16.
-_IN_SMALL_BATCHES = dict(batch_size=4, evaluate_every=1000, precision="float32")
+# Held-out problems are asked before and after. Batches of so few tokens gain nothing from bfloat16.
+_FINE_TUNED = dict(evaluate_every=1000, precision="float32")
+_IN_SMALL_BATCHES = dict(batch_size=4, **_FINE_TUNED)
 _REASONING_RL = dict(steps=8, prompts_per_step=16, updates_per_rollout=4, learning_rate=1e-4, max_new_tokens=192, evaluate_every=8)
 _SMALL_RL = dict(prompts_per_step=16, max_new_tokens=160, evaluate_every=4)
 _PAID_BY_STEPS = dict(prompts_per_step=8, samples_per_prompt=6, max_new_tokens=160, evaluate_every=6, rollouts_kept_per_step=4)
@@ -62,7 +63,7 @@ PROFILES = {
     "cpu": Profile(
         "cpu", "the miniature, trained for real on two cores", "cpu", "base-3m",
         dict(zero=dict(steps=24, prompts_per_step=20, max_new_tokens=160, evaluate_every=8),
-             v3=dict(examples=768, direct_share=0.25, epochs=2, **{**_IN_SMALL_BATCHES, "batch_size": 8}),
+             v3=dict(examples=768, direct_share=0.25, epochs=2, batch_size=8, **_FINE_TUNED),
              dev1=dict(problems=448, **_IN_SMALL_BATCHES), dev3=dict(problems=448, epochs=2, **_IN_SMALL_BATCHES),
              dev2=_REASONING_RL, dev2_no_language=_REASONING_RL, rm_helpful=dict(problems=384, epochs=1),
              rm_safe=dict(problems=160, epochs=2, batch_size=8),

@@ -229,9 +229,13 @@ SCORES: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-def scores(name: str, *, profile: str, folder: Path | None = None, base: str | None = None) -> dict[str, evaluations.Interval]:
-    """A stage on all fixed sets: metric of `SCORES` -> its value and interval over problems. Shares from 0 to 1, lengths in tokens."""
-    samples = profiles.get(profile).table_samples
+def scores(name: str, *, profile: str, folder: Path | None = None, base: str | None = None, samples: int | None = None
+           ) -> dict[str, evaluations.Interval]:
+    """A stage on all fixed sets: metric of `SCORES` -> its value and interval over problems. Shares from 0 to 1, lengths in tokens.
+
+    samples: answers to each problem, instead of those of the profile's table.
+    """
+    samples = profiles.get(profile).table_samples if samples is None else samples
     measured = {set_name: evaluation(name, profile=profile, set_name=set_name, folder=folder, base=base, samples=samples).measures()
                 for set_name in tasks.EVALUATION_SETS}
     columns = {metric: np.concatenate([measured[set_name][measure] for set_name in sets])

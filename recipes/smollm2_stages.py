@@ -9,7 +9,6 @@ stage as soon as it is measured: stage, metric of `stages.SCORES`, value, its 95
 
 import argparse
 import csv
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -32,10 +31,8 @@ def main() -> None:
     from r1lib.lineage import read
     from r1lib.training.metrics import Progress
 
-    base = job.profile.split("+")[0]
-    profiles.PROFILES[base] = dataclasses.replace(profiles.PROFILES[base], table_samples=job.samples)
-    chosen, watch = profiles.get(job.profile), [Progress(20)]
-    smollm2.prepare(device=chosen.device, watchers=watch)
+    watch = [Progress(20)]
+    smollm2.prepare(device=profiles.get(job.profile).device, watchers=watch)
     job.out.mkdir(parents=True, exist_ok=True)
     table = job.out / "smollm2_stages.csv"
     for name in job.stages:
@@ -43,7 +40,7 @@ def main() -> None:
         if name != "base":
             run = stages.run(name, profile=job.profile, watchers=watch)
             seconds = round(read(run.folder)["seconds"], 1)
-        scores = stages.scores(name, profile=job.profile)
+        scores = stages.scores(name, profile=job.profile, samples=job.samples)
         known = list(csv.reader(table.open(encoding="utf-8")))[1:] if table.exists() else []
         rows = [[name, metric, *(round(found[bound], 4) if found[bound] is not None else "" for bound in ("value", "low", "high")), seconds]
                 for metric, found in scores.items()]

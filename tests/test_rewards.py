@@ -70,7 +70,7 @@ CASES = {
     "a choice": ("choice", "B", ["B", "b", "(B)", "B)", "(B", "B.", " B\n"],
                  ["", "A", "C", "AB", "B B", "A B", "B or C", "B) Tom", "Tom", "((B))", "B)) ", "(B).", "ｂ", "Ｂ", "Β", "В", "b!",
                   "B:", "2"]),
-    "no comma": ("instructions", '[["punctuation:no_comma"], [{}]]', ["no comma", "7."], ["a, b", ","]),
+    "no comma": ("instructions", '[["punctuation:no_comma"], [{}]]', ["no comma", "7."], ["a, b", ",", "a, b \\boxed{c}"]),
     "letters of other alphabets": ("choice", "K", ["K", "k"], ["\u212a", "К"]),
     "a long s": ("choice", "S", ["S", "s"], ["ſ"]),
 }

@@ -80,6 +80,7 @@ RULES: dict[str, tuple[re.Pattern | None, Callable[[str, str], bool | None]]] = 
     "choice": (re.compile(r"[A-Z]"), _same_choice),
     "instructions": (None, lambda gold, answer: instructions.followed(gold, answer)),
 }
+_AS_A_WHOLE = ("instructions",)                        # a box at its end is no result then: everything before it counts, too
 JUDGED_ELSEWHERE = ("code", "text", "conduct")         # by tests, by a reward model, by a judge
 
 
@@ -95,7 +96,7 @@ def right(answer_type: str, *, gold: str, answer: str) -> bool | None:
     pattern, rule = RULES[answer_type]
     if pattern and (not isinstance(gold, str) or not pattern.fullmatch(gold)):
         raise R1Error(f"gold answer {gold!r} is not of the type {answer_type!r}: mend the problem's row.")
-    return rule(gold, unboxed(answer))
+    return rule(gold, answer if answer_type in _AS_A_WHOLE else unboxed(answer))
 
 
 def accuracy_reward(completions: Sequence[Completion], solution: Sequence[str], answer_type: Sequence[str] | None = None,
