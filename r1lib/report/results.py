@@ -83,7 +83,7 @@ def r1(profile: str, seeds: Sequence[int]) -> None:
             scores[name][seed] = {metric: interval["value"] for metric, interval in measured.items()}
             print(f"seed {seed}, {name}: measured on all fixed sets", flush=True)
     rows = [(name, seed, metric, f"{value:.6g}") for name in MODELS for seed in seeds for metric, value in scores[name][seed].items()]
-    _keep("r1", profile, seeds, "stages.csv", ("stage", "seed", "metric", "value"), rows, _stage_table(scores), "stages.png",
+    _keep("r1", profile, seeds, "stages.csv", ("stage", "seed", "metric", "value"), rows, stage_table(scores), "stages.png",
           _stage_picture(scores))
 
 
@@ -191,7 +191,7 @@ def _dress(axes: Axes, title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _stage_table(scores: Scores) -> str:
+def stage_table(scores: Scores) -> str:
     """A row for each metric, a column for each stage: the mean over seeds, with the lowest and the highest."""
     stages_there = list(scores)
     seeds = sorted(scores[stages_there[0]])
