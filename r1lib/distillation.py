@@ -7,29 +7,24 @@ The stages themselves (distill_1m, distill_04m, zero_1m, zero_04m, distill_1m_rl
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from r1lib import evaluation, findings, paper, paths, pipeline, profiles, stages
+from r1lib import evaluation, findings, paths, pipeline, profiles, stages
 from r1lib import lineage as lineages
 from r1lib.errors import R1Error
 from r1lib.evaluation import Evaluation
 from r1lib.findings import Findings
-from r1lib.pipeline import Watcher
-from r1lib.policy import Policy
-from r1lib.sampling import SamplingSettings
-from r1lib.sampling.torch import TorchSampler
 from r1lib.stages import StageRun
 from r1lib.training.grpo import GRPORecipe
 from r1lib.training.metrics import Progress, Row
 from r1lib.training.sft import Example
 
 NAME, NOTEBOOK = "distillation", "10_distillation"
-STAGES = ("distill_1m", "zero_1m", "distill_1m_rl", "distill_04m", "zero_04m")
 TRANSFER = (64, 256)                   # examples for the 1 M student, besides all of them
 PAPER_SAMPLING = "_at_0.6"             # behind a name: with the temperature and the nucleus of the paper's evaluation
 _RESAMPLED = ("base_1m", "distill_1m", "zero_1m", "distill_1m_rl")
@@ -38,33 +33,32 @@ _RESAMPLED = ("base_1m", "distill_1m", "zero_1m", "distill_1m_rl")
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # The models
 
-def run(name: str, *, profile: str, seed: int = 0, runs: Path | None = None, watchers: Sequence[Watcher] = (),
-        folder: Path | None = None, settings: Mapping[str, Any] | None = None) -> StageRun:
-    """A stage in `runs`, trained if it is missing; `R1Error` if it is stopped on the way. folder, settings: as of `stages.run`."""
-    done = stages.run(name, profile=profile, seed=seed, settings=settings, folder=folder or (runs or paths.runs(profile)) / name,
-                      watchers=[Progress(30), *watchers])
-    if not done.finished:
-        raise R1Error(f"{done.folder.name} was stopped before it was finished: execute this again to go on.")
-    return done
-
-
-def transfer(count: int, taught: StageRun, *, profile: str, seed: int = 0) -> StageRun:
-    """The 1 M student, taught by `count` of the examples of `taught` only, in a folder beside it (distill_1m_64).
+def transfer(count: int, *, profile: str, runs: Path | None = None) -> dict[str, Any]:
+    """What `stages.run_side_by_side` is told to teach the 1 M student by the first `count` examples only, beside it in distill_1m_<count>.
 
     They are gone over more often, so that there are as many updates: after the same epochs there would be so few that not even the format
-    would be learnt, and the curve would tell nothing about examples.
+    would be learnt, and the curve would tell nothing about examples. `R1Error` as long as the student itself has no examples.
     """
     _, recipe = stages.configure("distill_1m", profile=profile)
-    there = len(pipeline.read_rows(taught.folder / "data.jsonl", Example))
+    runs = runs or paths.runs(profile)
+    there = len(pipeline.read_rows(runs / "distill_1m" / "data.jsonl", Example))
     epochs = max(recipe.epochs, round(recipe.epochs * there / min(count, there)))
-    return run("distill_1m", profile=profile, seed=seed, folder=taught.folder.with_name(f"distill_1m_{count}"),
-               settings={"examples": count, "epochs": epochs})
+    return {"name": "distill_1m", "folder": runs / f"distill_1m_{count}", "settings": {"examples": count, "epochs": epochs}}
+
+
+def transfers(*, profile: str, runs: Path | None = None) -> dict[str, dict[str, Any]]:
+    """`transfer` for every number of examples of the curve, by the name of its folder."""
+    return {f"distill_1m_{count}": transfer(count, profile=profile, runs=runs) for count in TRANSFER}
 
 
 def _all(*, profile: str, seed: int, runs: Path) -> dict[str, StageRun]:
     """Everything that is compared, by the name of its folder."""
-    done = {name: run(name, profile=profile, seed=seed, runs=runs) for name in (*STAGES, "zero", "r1")}
-    return done | {f"distill_1m_{count}": transfer(count, done["distill_1m"], profile=profile, seed=seed) for count in TRANSFER}
+    def trained(names: Iterable[str], also: Mapping[str, Mapping[str, Any]]) -> dict[str, StageRun]:
+        asked = {name: {"folder": runs / name, "watchers": [Progress(30, name)]} for name in names}
+        return stages.run_side_by_side({**asked, **also}, profile=profile, seed=seed)
+
+    done = trained(("zero", "r1"), {}) | trained(("distill_1m", "distill_04m", "zero_1m", "zero_04m"), {})
+    return done | trained(("distill_1m_rl",), transfers(profile=profile, runs=runs))
 
 
 def student_of(size: str, *, profile: str) -> str:
@@ -74,7 +68,11 @@ def student_of(size: str, *, profile: str) -> str:
 
 def base_answers(student: str, *, profile: str) -> Evaluation:
     """What a student knew before it was taught: its answers to the fixed set of math. They belong to no seed."""
-    return stages.evaluation("base", profile=profile, base=student, folder=paths.stage(profile, Path(student).name))
+    return stages.evaluation(**_of_base(student, profile), profile=profile)
+
+
+def _of_base(student: str, profile: str) -> dict[str, Any]:
+    return {"name": "base", "base": student, "folder": paths.stage(profile, Path(student).name)}
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
@@ -150,38 +148,26 @@ def measure(*, profile: str, seed: int = 0, runs: Path | None = None) -> Finding
     """
     runs = runs or paths.runs(profile)
     done = _all(profile=profile, seed=seed, runs=runs)
-    measured = {f"base_{size}": base_answers(student_of(size, profile=profile), profile=profile) for size in ("1m", "04m")}
-    measured["base"] = stages.evaluation("base", profile=profile)
     few = profiles.get(profile).table_samples
-    for name, found in done.items():
-        if name != "r1":
-            measured[name] = stages.evaluation(found.name, profile=profile, samples=None if name == "zero" else few, folder=found.folder)
+    asked = {f"base_{size}": _of_base(student_of(size, profile=profile), profile) for size in ("1m", "04m")} | {"base": {"name": "base"}}
+    asked |= {name: {"name": found.name, "folder": found.folder, "samples": None if name == "zero" else few}
+              for name, found in done.items() if name != "r1"}
+    measured = stages.evaluate_side_by_side(asked, profile=profile)
     samples = samples_of(done["distill_1m"])
     made_from = {"weights": {name: made.about["weights_sha256"] for name, made in measured.items()},
                  "samples": {name: made.samples for name, made in measured.items()}, "taught": samples["data_sha256"],
                  "problems": len(measured["base"].problems)}
 
     def make() -> Findings:
-        columns = {name: made.measures()["pass@1"] for name, made in measured.items()}
-        for name in _RESAMPLED:
-            folder = stages.base_folder(student_of("1m", profile=profile)) if name == "base_1m" else runs / name / "model"
-            columns[name + PAPER_SAMPLING] = _as_the_paper(measured[name], folder, few, profile)
+        cooler = {name + PAPER_SAMPLING: {**asked[name], "samples": few, "variant": evaluation.AS_THE_PAPER} for name in _RESAMPLED}
+        every = measured | stages.evaluate_side_by_side(cooler, profile=profile)
+        columns = {name: made.measures()["pass@1"] for name, made in every.items()}
         taught = spent_by_distillation(done["distill_1m"].rows, samples)[-1]
         alone = spent_by_rl(done["zero_1m"].rows, stages.configure("zero_1m", profile=profile)[1])[-1]
         return _compared(columns) | {f"{unit}_{name}": {"value": float(getattr(spent, unit)), "low": None, "high": None}
                                      for unit in ("tokens", "seconds") for name, spent in (("distill_1m", taught), ("zero_1m", alone))}
 
     return findings.kept(NAME, make, runs=runs, seed=seed, made_from=made_from, notebook=NOTEBOOK)
-
-
-def _as_the_paper(known: Evaluation, model: Path, samples: int, profile: str) -> np.ndarray:
-    """[problems]: the share of right answers of a model to the problems of an evaluation, drawn as the paper evaluates."""
-    sampling = SamplingSettings(max_new_tokens=known.settings["max_new_tokens"], temperature=paper.EVALUATION["temperature"],
-                                top_p=paper.EVALUATION["top_p"])
-    sampler = TorchSampler(Policy.load(model, device=profiles.get(profile).device))
-    made = evaluation.evaluate(sampler, known.problems, samples=samples, settings=sampling, seed=0,
-                               prompt=lambda question: known.template.replace("{question}", question))
-    return made.measures()["pass@1"]
 
 
 def _compared(columns: Mapping[str, np.ndarray]) -> Findings:

@@ -30,7 +30,7 @@ class Machine:
 def describe() -> Machine:
     """Look at the machine that this process runs on."""
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    return Machine(_cpu(), _cores(), _memory_bytes() / 1e9, tuple((gpu.name, gpu.total_memory / 1e9) for gpu in gpus), _versions())
+    return Machine(_cpu(), cores(), _memory_bytes() / 1e9, tuple((gpu.name, gpu.total_memory / 1e9) for gpu in gpus), _versions())
 
 
 def multiplies_bfloat16() -> bool:
@@ -52,7 +52,8 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

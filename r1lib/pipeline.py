@@ -233,6 +233,9 @@ class Stage:
         """The stages that must be there before this one."""
         return tuple(name for name in (self.parent, *self.uses) if name != "base")
 
+    def share(self, job: Job) -> None:
+        """Make what several stages read and none of them owns, before they are trained at the same time."""
+
     def learn(self, job: Job) -> tuple[Any, History]:
         """Train; returns the model, which has `save`, and what is left of the run."""
         raise NotImplementedError
@@ -529,6 +532,9 @@ class Distilled1M(Stage):
 
     def needed(self) -> tuple[str, ...]:
         return (self.teacher,)
+
+    def share(self, job: Job) -> None:
+        self.taught(job)
 
     def learn(self, job: Job) -> tuple[Policy, History]:
         shuffled = self.taught(job)

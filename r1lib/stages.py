@@ -10,8 +10,9 @@ finished last of all. What the stages are stands in `pipeline`.
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from r1lib import evaluation as evaluations
 from r1lib import lineage as lineages
-from r1lib import paths, pipeline, profiles, tasks
+from r1lib import paths, pipeline, profiles, rewards, tasks
 from r1lib.errors import R1Error
 from r1lib.evaluation import Variant
 from r1lib.pipeline import STAGES, Job, Stage, Watcher
@@ -27,6 +28,8 @@ from r1lib.policy import Policy
 from r1lib.profiles import Profile
 from r1lib.sampling import SamplingSettings
 from r1lib.sampling.torch import TorchSampler
+from r1lib.side_by_side import side_by_side
+from r1lib.tasks import Problem
 from r1lib.training.metrics import MetricsLog, Row
 from r1lib.training.reward_model import RewardModel
 from r1lib.training.run import Recipe
@@ -118,9 +121,8 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, sett
     runs/<profile>/<name>; what the stage needs lies beside it.
     A folder that holds a stage of another configuration is an `R1Error`, and is left as it is.
     """
-    stage, recipe = configure(name, profile=profile, settings=settings)
-    chosen, folder = profiles.get(profile), folder or paths.stage(profile, name)
-    job = Job(name, chosen, seed, folder, _start(stage, profile=profile, base=base, settings=settings), recipe, watchers)
+    stage, job = _job(name, profile=profile, seed=seed, base=base, settings=settings, folder=folder, watchers=watchers)
+    recipe, folder = job.recipe, job.folder
     made_from = {"stage": name, "seed": seed, "base": job.base.name, "base_sha256": lineages.weights_sha256(job.base),
                  "settings": dataclasses.asdict(stage), "recipe": dataclasses.asdict(recipe)}
     lineage = lineages.read(folder)
@@ -128,15 +130,14 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, sett
         lineages.require_same(folder, lineage, made_from)
         if lineage["finished"]:
             _require_same_parents(job, lineage["parents"])
-            return _loaded(job, lineage)
+            minutes = lineage["seconds"] / 60
+            print(f"{name}: loaded from {lineages.shown(folder)}, where it was trained in {minutes:.1f} minutes.", flush=True)
+            return _loaded(job)
 
-    needed = stage.needed()
-    for parent in needed:
-        before = run(parent, profile=profile, seed=seed, base=base, folder=folder.parent / parent, watchers=watchers,
-                     settings=_of_others(settings))
+    for before in _needed(stage, job, base=base, settings=settings):
         if not before.finished:
             return StageRun(name, folder, before.policy, [], finished=False, loaded=False)
-    made_from["parents"] = {parent: lineages.weights_sha256(job.model(parent)) for parent in needed}
+    made_from["parents"] = {parent: lineages.weights_sha256(job.model(parent)) for parent in stage.needed()}
     if lineage:
         _require_same_parents(job, lineage["parents"])
     job.policy("base")                                     # before the lineage is written: a base that cannot be read binds no folder
@@ -156,12 +157,59 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, sett
     return StageRun(name, folder, model, history.rows, not history.interrupted, False)
 
 
-def _loaded(job: Job, lineage: Mapping[str, Any]) -> StageRun:
+def _job(name: str, *, profile: str, seed: int, base: str | None, settings: Mapping[str, Any] | None, folder: Path | None,
+         watchers: Sequence[Watcher]) -> tuple[Stage, Job]:
+    stage, recipe = configure(name, profile=profile, settings=settings)
+    start = _start(stage, profile=profile, base=base, settings=settings)
+    return stage, Job(name, profiles.get(profile), seed, folder or paths.stage(profile, name), start, recipe, watchers)
+
+
+def _needed(stage: Stage, job: Job, *, base: str | None, settings: Mapping[str, Any] | None) -> Iterator[StageRun]:
+    """The stages that this one needs, one after the other."""
+    for parent in stage.needed():
+        yield run(parent, profile=job.profile.name, seed=job.seed, base=base, folder=job.folder.parent / parent, watchers=job.watchers,
+                  settings=_of_others(settings))
+
+
+def _loaded(job: Job, *, loaded: bool = True) -> StageRun:
     load = job.reward_model if job.name.startswith("rm_") else job.policy
-    model, rows = load(job.name), MetricsLog(job.folder / "metrics.jsonl").rows()
-    minutes = lineage["seconds"] / 60
-    print(f"{job.name}: loaded from {lineages.shown(job.folder)}, where it was trained in {minutes:.1f} minutes.", flush=True)
-    return StageRun(job.name, job.folder, model, rows, finished=True, loaded=True)
+    return StageRun(job.name, job.folder, load(job.name), MetricsLog(job.folder / "metrics.jsonl").rows(), finished=True, loaded=loaded)
+
+
+def run_side_by_side(asked: Mapping[str, Mapping[str, Any]], *, profile: str, seed: int = 0,
+                     base: str | None = None) -> dict[str, StageRun]:
+    """Several stages, of which none needs another, at the same time on the cores of a CPU, and to the same weights as one by one.
+
+    asked: label -> what `run` is told about this one alone: `settings`, `folder`, `watchers`, and its `name` where that is not the label.
+    What they need is trained first. `R1Error` when one was stopped or interrupted; then all of them have saved, and the same call goes on.
+    """
+    told = {label: {"name": label, "settings": None, "folder": None, "watchers": (), **own} for label, own in asked.items()}
+    jobs = {label: _job(**own, profile=profile, seed=seed, base=base) for label, own in told.items()}
+    missing = [label for label, (_, job) in jobs.items() if not (lineages.read(job.folder) or {}).get("finished")]
+
+    def train(label: str, tell: Watcher) -> bool:
+        return run(**{**told[label], "watchers": [tell]}, profile=profile, seed=seed, base=base).finished
+
+    def hear(label: str, row: Row) -> None:
+        for watcher in told[label]["watchers"]:
+            watcher(row)
+
+    if profiles.get(profile).device == "cpu" and len(missing) > 1:
+        for label in missing:
+            stage, job = jobs[label]
+            if not all(before.finished for before in _needed(stage, job, base=base, settings=told[label]["settings"])):
+                raise R1Error(f"what {label} needs was stopped before it was finished: execute this again to go on.")
+            stage.share(job)
+        try:
+            finished = side_by_side({label: partial(train, label) for label in missing}, hear=hear)
+        except KeyboardInterrupt:
+            finished = dict.fromkeys(missing, False)
+        done = {label: _loaded(job, loaded=label not in missing) for label, (_, job) in jobs.items() if finished.get(label, True)}
+    else:
+        done = {label: run(**own, profile=profile, seed=seed, base=base) for label, own in told.items()}
+    if stopped := [label for label in asked if label not in done or not done[label].finished]:
+        raise R1Error(f"{' and '.join(stopped)} stopped before the end: execute this again to go on.")
+    return done
 
 
 def _require_same_parents(job: Job, parents: Mapping[str, str]) -> None:
@@ -185,31 +233,87 @@ def evaluation(name: str, *, profile: str, set_name: str = "math", folder: Path 
     evaluation-<set>-<samples>.json, a variant with its name behind all that; and made again when the model, the problems or what is asked
     are others.
     """
-    chosen = profiles.get(profile)
-    folder = folder or paths.stage(profile, name)
-    model = base_folder(base or chosen.base) if name == "base" else folder / "model"
-    special = [*([] if samples is None else [str(samples)]), *([variant.name] if variant else [])]
-    label = [set_name, *special] if special or set_name != "math" else []
-    file = folder / f"{'-'.join(['evaluation', *label])}.json"
-    problems = evaluations.spread(tasks.evaluation_set(set_name), chosen.evaluation_problems)
-    variant = variant or Variant("")
-    asking = SamplingSettings(_answer_tokens(name, chosen), temperature=variant.temperature, top_p=variant.top_p)
-    prompt = variant.prompt or pipeline.prompt_of(name)
-    about = {"stage": name, "set": set_name, "weights_sha256": lineages.weights_sha256(model), "max_new_tokens": asking.max_new_tokens}
-    samples = chosen.evaluation_samples if samples is None else samples
-    if file.exists():
-        kept = evaluations.load(file)
-        as_asked = kept.settings.items() <= dataclasses.asdict(asking).items() and kept.template == prompt("{question}")
-        if as_asked and kept.about == about and kept.samples == samples and kept.problems == tuple(problems):
-            return kept
-    policy = Policy.load(model, device=chosen.device)
-    evaluations.require_end(policy, model)
-    made = evaluations.evaluate(TorchSampler(policy), problems, samples=samples, settings=asking, seed=0, progress=progress,
-                                prompt=prompt, mix=variant.judges)
-    made.about.update(about)
-    folder.mkdir(parents=True, exist_ok=True)
-    made.save(file)
-    return made
+    asked = _Asked.of(name, profile=profile, set_name=set_name, folder=folder, base=base, samples=samples, variant=variant)
+    return asked.kept() or asked.make(progress)
+
+
+def evaluate_side_by_side(asked: Mapping[str, Mapping[str, Any]], *, profile: str) -> dict[str, evaluations.Evaluation]:
+    """Several evaluations, label -> that of `evaluation(profile=profile, **asked[label])`; a CPU makes what is missing on all its cores."""
+    each = {label: _Asked.of(**own, profile=profile) for label, own in asked.items()}
+    kept = {label: one.kept() for label, one in each.items()}
+    missing = [label for label in asked if kept[label] is None]
+    if profiles.get(profile).device == "cpu" and len(missing) > 1:
+        side_by_side({label: each[label].make_for_others for label in missing}, hear=_Counted(len(missing)))
+    return {label: kept[label] or each[label].kept() or each[label].make() for label in asked}
+
+
+class _Counted:
+    """Says how many evaluations are made, every ten seconds."""
+
+    def __init__(self, of: int) -> None:
+        self._of, self._made, self._said = of, 0, time.monotonic()
+
+    def __call__(self, label: str, made: None) -> None:
+        self._made += 1
+        if time.monotonic() - self._said > 10:
+            self._said = time.monotonic()
+            print(f"{self._made} of {self._of} evaluations made, {label} the last", flush=True)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One evaluation of a stage: everything that it depends on, and where it is kept."""
+
+    file: Path
+    model: Path
+    device: str
+    problems: list[Problem]
+    samples: int
+    sampling: SamplingSettings
+    prompt: pipeline.Prompt
+    judges: rewards.RewardMix | None
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls, name: str, *, profile: str, set_name: str = "math", folder: Path | None = None, base: str | None = None,
+           samples: int | None = None, variant: Variant | None = None) -> "_Asked":
+        chosen = profiles.get(profile)
+        folder = folder or paths.stage(profile, name)
+        model = base_folder(base or chosen.base) if name == "base" else folder / "model"
+        special = [*([] if samples is None else [str(samples)]), *([variant.name] if variant else [])]
+        label = [set_name, *special] if special or set_name != "math" else []
+        variant = variant or Variant("")
+        sampling = SamplingSettings(_answer_tokens(name, chosen), temperature=variant.temperature, top_p=variant.top_p)
+        return cls(file=folder / f"{'-'.join(['evaluation', *label])}.json", model=model, device=chosen.device,
+                   problems=evaluations.spread(tasks.evaluation_set(set_name), chosen.evaluation_problems),
+                   samples=chosen.evaluation_samples if samples is None else samples, sampling=sampling,
+                   prompt=variant.prompt or pipeline.prompt_of(name), judges=variant.judges,
+                   about={"stage": name, "set": set_name, "weights_sha256": lineages.weights_sha256(model),
+                          "max_new_tokens": sampling.max_new_tokens})
+
+    def kept(self) -> evaluations.Evaluation | None:
+        """What the file holds, if it is this very evaluation."""
+        if not self.file.exists():
+            return None
+        found = evaluations.load(self.file)
+        as_asked = found.settings.items() <= dataclasses.asdict(self.sampling).items() and found.template == self.prompt("{question}")
+        same = as_asked and found.about == self.about and found.samples == self.samples and found.problems == tuple(self.problems)
+        return found if same else None
+
+    def make(self, progress: Callable[[int, int], None] | None = None) -> evaluations.Evaluation:
+        policy = Policy.load(self.model, device=self.device)
+        evaluations.require_end(policy, self.model)
+        made = evaluations.evaluate(TorchSampler(policy), self.problems, samples=self.samples, settings=self.sampling, seed=0,
+                                    progress=progress, prompt=self.prompt, mix=self.judges)
+        made.about.update(self.about)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        made.save(self.file)
+        return made
+
+    def make_for_others(self, tell: Callable[[None], None]) -> None:
+        """`make` in a process whose memory is lost: the file is what remains."""
+        self.make()
+        tell(None)
 
 
 def _answer_tokens(name: str, profile: Profile) -> int:
@@ -235,9 +339,23 @@ def scores(name: str, *, profile: str, folder: Path | None = None, base: str | N
 
     samples: answers to each problem, instead of those of the profile's table.
     """
+    return table([name], profile=profile, folders={} if folder is None else {name: folder}, base=base, samples=samples)[name]
+
+
+def table(names: Sequence[str], *, profile: str, folders: Mapping[str, Path] | None = None, base: str | None = None,
+          samples: int | None = None) -> dict[str, dict[str, evaluations.Interval]]:
+    """The `scores` of several stages, in the order of their names; on a CPU, what is missing is measured on all its cores.
+
+    folders: of the stages that do not lie in their own.
+    """
     samples = profiles.get(profile).table_samples if samples is None else samples
-    measured = {set_name: evaluation(name, profile=profile, set_name=set_name, folder=folder, base=base, samples=samples).measures()
-                for set_name in tasks.EVALUATION_SETS}
-    columns = {metric: np.concatenate([measured[set_name][measure] for set_name in sets])
-               for metric, (sets, measure) in SCORES.items()}
-    return {metric: evaluations.bootstrap({metric: column})[metric] for metric, column in columns.items()}
+    made = evaluate_side_by_side({f"{name} on {set_name}": dict(name=name, set_name=set_name, folder=(folders or {}).get(name), base=base,
+                                                                samples=samples)
+                                  for name in names for set_name in tasks.EVALUATION_SETS}, profile=profile)
+    found = {}
+    for name in names:
+        measured = {set_name: made[f"{name} on {set_name}"].measures() for set_name in tasks.EVALUATION_SETS}
+        columns = {metric: np.concatenate([measured[set_name][measure] for set_name in sets])
+                   for metric, (sets, measure) in SCORES.items()}
+        found[name] = {metric: evaluations.bootstrap({metric: column})[metric] for metric, column in columns.items()}
+    return found

@@ -210,52 +210,41 @@ def test_measured_once_and_again_when_a_model_is_another(tmp_path: Path, monkeyp
     asked: list[tuple[str, str]] = []
     weights = {"zero_1m": "first"}
 
-    def answered(name: str, *, folder: Path | None = None, **_: Any) -> evaluation.Evaluation:
+    def answered(name: str, *, folder: Path | None = None, variant: evaluation.Variant | None = None, **_: Any) -> evaluation.Evaluation:
         where = folder.name if folder else name
         asked.append((name, where))
-        right = RIGHT[{"base-1m": "base_1m", "base-0.4m": "base_04m"}.get(where, where)]
+        right = 4 if variant else RIGHT[{"base-1m": "base_1m", "base-0.4m": "base_04m"}.get(where, where)]
         completions = tuple(evaluation.Completion(p.id, p.domain, p.kind, p.level, p.language, "", 1, True, float(i < right), 1.0, 0, False)
                             for i, p in enumerate(problems))
         return evaluation.Evaluation(problems, completions, 1, {"max_new_tokens": 9}, 0, "{question}",
                                      {"weights_sha256": weights.get(where, where)})
 
-    def trained(name: str, *, folder: Path, settings: dict | None = None, **_: Any) -> StageRun:
-        return StageRun(name, folder, None, ROWS, finished=True, loaded=True)
+    def trained(told: dict[str, dict], **_: Any) -> dict[str, StageRun]:
+        return {label: StageRun(own.get("name", label), own["folder"], None, ROWS, True, True) for label, own in told.items()}
 
-    monkeypatch.setattr(stages, "evaluation", answered)
-    monkeypatch.setattr(stages, "run", trained)
+    def measured(told: dict[str, dict], **_: Any) -> dict[str, evaluation.Evaluation]:
+        return {label: answered(**own) for label, own in told.items()}
+
+    monkeypatch.setattr(stages, "evaluate_side_by_side", measured)
+    monkeypatch.setattr(stages, "run_side_by_side", trained)
     monkeypatch.setattr(pipeline, "read_rows", lambda *_: [None] * 500)
     monkeypatch.setattr(distillation, "samples_of", lambda run: {"tokens": 700, "seconds": 11.0, "data_sha256": {}})
-    monkeypatch.setattr(distillation, "_as_the_paper", lambda *_: np.ones(4))
     found = distillation.measure(profile="smoke", runs=tmp_path)
     assert found["distill_minus_zero_1m"]["value"] == 0.25 and found["distill_minus_zero_1m_at_0.6"]["value"] == 0.0
     assert found["tokens_distill_1m"] == {"value": 700.0, "low": None, "high": None} and found["seconds_zero_1m"]["value"] == 9.0
     assert ("distill_1m", "distill_1m_64") in asked and ("zero_04m", "zero_04m") in asked and ("base", "base-0.4m") in asked
     assert findings.read_all(tmp_path)["distillation"]["notebook"] == "10_distillation"
-    monkeypatch.setattr(distillation, "_as_the_paper", never)
-    assert distillation.measure(profile="smoke", runs=tmp_path) == found
+    asked.clear()
+    assert distillation.measure(profile="smoke", runs=tmp_path) == found and ("zero_1m", "zero_1m") in asked
+    once = len(asked)
     weights["zero_1m"] = "second"
-    with pytest.raises(AssertionError, match="asked again"):
-        distillation.measure(profile="smoke", runs=tmp_path)
+    assert distillation.measure(profile="smoke", runs=tmp_path) == found
+    assert len(asked) == 2 * once + 4                                       # four models are asked at the paper's temperature again
 
 
 @pytest.mark.parametrize(("there", "count", "epochs"), [(1010, 64, 32), (1010, 256, 8), (1010, 900, 2), (20, 64, 2), (1, 64, 2)])
 def test_few_examples_are_gone_over_more_often(there: int, count: int, epochs: int, tmp_path: Path,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict] = []
-
-    def trained(name: str, *, folder: Path, settings: dict | None = None, **_: Any) -> StageRun:
-        asked.append({"folder": folder.name, "settings": settings})
-        return StageRun(name, folder, None, [], finished=True, loaded=True)
-
-    monkeypatch.setattr(stages, "run", trained)
     monkeypatch.setattr(pipeline, "read_rows", lambda *_: [None] * there)
-    taught = StageRun("distill_1m", tmp_path / "distill_1m", None, [], finished=True, loaded=True)
-    distillation.transfer(count, taught, profile="cpu")
-    assert asked[-1] == {"folder": f"distill_1m_{count}", "settings": {"examples": count, "epochs": epochs}}
-
-
-def test_a_stopped_stage_is_not_taken_for_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "run", lambda name, **_: StageRun(name, tmp_path / name, None, [], finished=False, loaded=False))
-    with pytest.raises(R1Error, match="zero_1m was stopped"):
-        distillation.run("zero_1m", profile="smoke", runs=tmp_path)
+    assert distillation.transfer(count, profile="cpu", runs=tmp_path) == {
+        "name": "distill_1m", "folder": tmp_path / f"distill_1m_{count}", "settings": {"examples": count, "epochs": epochs}}

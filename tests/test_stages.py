@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from r1lib import evaluation, lineage, paths, pipeline, profiles, stages, tasks, text
+from r1lib import evaluation, lineage, machine, paths, pipeline, profiles, stages, tasks, text
 from r1lib.errors import R1Error
 from r1lib.policy import Policy
 from r1lib.training.metrics import MetricsLog
@@ -428,7 +428,7 @@ def test_data_of_another_stage_that_is_missing_are_named(smoke: Path) -> None:
 def test_killed_at_any_moment_the_same_command_ends_in_the_same_weights(graph: Path, tmp_path: Path) -> None:
     """SIGKILL, which no program can answer, while R1-Zero trains, samples are collected, and later stages learn."""
     def written(runs: Path) -> int:
-        return sum(file.read_bytes().count(b"\n") for file in runs.rglob("*.jsonl"))
+        return sum(file.read_bytes().count(b"\n") for file in runs.glob("smoke/*/*.jsonl"))         # folders below come and go
 
     moments = [round(share * written(graph)) for share in (0.01, 0.2, 0.5, 0.9)]
     command = [sys.executable, "-m", "r1lib", "run", "--to", "r1", "--profile", "smoke"]
@@ -468,6 +468,66 @@ def test_a_stage_may_lie_in_a_folder_of_another_name(smoke: Path) -> None:
     (smoke / "dev2").rename(smoke / "mine")
     before = times(smoke)
     assert stages.run("dev2", profile="smoke", folder=smoke / "mine").loaded and times(smoke) == before
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Several at the same time
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+
+
+def test_stages_side_by_side_end_in_the_same_weights(smoke: Path, graph: Path, two_cores: None) -> None:
+    for name in ("rm_helpful", "rm_safe"):
+        shutil.rmtree(smoke / name)
+    heard: list[dict] = []
+    found = stages.run_side_by_side({"rm_helpful": {"watchers": [heard.append]}, "rm_safe": {}, "v3": {}}, profile="smoke")
+    assert list(found) == ["rm_helpful", "rm_safe", "v3"]
+    assert [run.loaded for run in found.values()] == [False, False, True] and all(run.finished for run in found.values())
+    assert isinstance(found["rm_safe"].policy, RewardModel) and isinstance(found["v3"].policy, Policy)
+    assert heard == found["rm_helpful"].rows == MetricsLog(smoke / "rm_helpful" / "metrics.jsonl").rows()
+    for name in ("rm_helpful", "rm_safe"):
+        assert tree(smoke / name / "model") == tree(graph / "smoke" / name / "model"), name
+
+
+def test_one_that_stops_is_named_and_the_same_call_goes_on(smoke: Path, graph: Path, two_cores: None) -> None:
+    for name in ("rm_helpful", "rm_safe"):
+        shutil.rmtree(smoke / name)
+    (smoke / "rm_safe").mkdir()
+    (smoke / "rm_safe" / "STOP").touch()
+    asked = {"rm_helpful": {}, "other": {"name": "rm_safe", "folder": smoke / "rm_safe"}}
+    assert one_line(lambda: stages.run_side_by_side(asked, profile="smoke")).startswith("other stopped before the end")
+    assert read_lineage(smoke / "rm_helpful")["finished"] and not read_lineage(smoke / "rm_safe")["finished"]
+    assert stages.run_side_by_side(asked, profile="smoke")["other"].finished
+    assert tree(smoke / "rm_safe" / "model") == tree(graph / "smoke" / "rm_safe" / "model")
+
+
+def test_what_several_need_is_trained_once_before_them(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                       two_cores: None, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setenv("R1_RUNS", str(tmp_path))
+    asked = {size: {"name": f"distill_{size}", "settings": {**FEW, "teacher": "zero", "samples": 2}} for size in ("1m", "04m")}
+    found = stages.run_side_by_side({label: {**own, "folder": tmp_path / "smoke" / label} for label, own in asked.items()}, profile="smoke")
+    assert all(run.finished for run in found.values())
+    printed = capsys.readouterr().out
+    assert printed.count("zero: trained from") == 1 and printed.count("zero_samples: math: sampled") == 1
+    students = [(run.folder / "data.jsonl").read_bytes() for run in found.values()]
+    assert students[0] == students[1]
+
+
+def test_evaluations_side_by_side_are_those_made_one_by_one(smoke: Path, tmp_path: Path, two_cores: None) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)                                 # the last bit of a product may depend on it
+    try:
+        alone = {name: stages.evaluation(name, profile="smoke", samples=1, folder=smoke / name) for name in ("dev1", "dev2")}
+    finally:
+        torch.set_num_threads(threads)
+    for name in alone:
+        (smoke / name / "evaluation-math-1.json").unlink()
+    asked = {name: {"name": name, "samples": 1} for name in alone}
+    assert stages.evaluate_side_by_side(asked, profile="smoke") == alone
+    written = times(smoke)
+    assert stages.evaluate_side_by_side(asked, profile="smoke") == alone and times(smoke) == written
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------

@@ -142,10 +142,13 @@ def progress_line(row: Mapping[str, Any]) -> str:
 
 
 class Progress:
-    """A watcher that prints `progress_line` at most every `seconds`, and at once when there are held-out numbers or a new alarm."""
+    """A watcher that prints `progress_line` at most every `seconds`, and at once when there are held-out numbers or a new alarm.
 
-    def __init__(self, seconds: float = 10.0) -> None:
-        self.seconds = seconds
+    name: in front of each line, where several runs go on at the same time.
+    """
+
+    def __init__(self, seconds: float = 10.0, name: str = "") -> None:
+        self.seconds, self._prefix = seconds, f"{name}: " if name else ""
         self._next = 0.0
         self._alarmed = False
 
@@ -153,6 +156,6 @@ class Progress:
         new_alarm = "alarm" in row and not self._alarmed
         if new_alarm or "eval_accuracy" in row or time.monotonic() >= self._next:
             shown = row if new_alarm else {name: value for name, value in row.items() if name != "alarm"}
-            print(progress_line(shown), flush=True)
+            print(self._prefix + progress_line(shown), flush=True)
             self._next = time.monotonic() + self.seconds
         self._alarmed = "alarm" in row
