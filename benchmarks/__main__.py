@@ -36,6 +36,7 @@ JOBS: dict[str, list[tuple[str, str, tuple[int, int], list[str], tuple[str, ...]
         ("rollout", "base-3m", (32, 16), _MINIATURE, ("generate",)),
         ("rollout", "base-3m", (32, 16), ["--tokens", "64"], ("generate",)),
         ("step", "base-3m", (16, 8), _MINIATURE, ("trl", "trl --peer-batch 32")),
+        ("step", "base-3m", (16, 8), [*_MINIATURE, "--precision", "bfloat16"], ("trl --peer-batch 32", "trl --peer-batch 32 --peer-bf16")),
     ],
     "h200": [
         ("rollout", "base-3m", (64, 16), [*_GPU, "--natural", "--tokens", "128"], ("vllm",)),
@@ -120,7 +121,7 @@ def main() -> None:
         file = RESULTS / f"{options.machine}.json"
         kept: list[Record] = json.loads(file.read_text(encoding="utf-8")) if file.exists() and options.only else []
         for what, model, shape, more, peers in JOBS[options.machine]:
-            if not all(word in f"{what} {model} {' '.join(peers)}" for word in options.only):
+            if not all(word in f"{what} {model} {' '.join([*more, *peers])}" for word in options.only):
                 continue
             ours = measure(what, "ours", model, shape, more)
             if "error" in ours:

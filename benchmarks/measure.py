@@ -86,10 +86,9 @@ def rollout_vllm(job: argparse.Namespace) -> Result:
 # GRPO steps: sample, reward, learn from every answer; on-policy, no reference model
 
 def step_ours(job: argparse.Namespace) -> Result:
-    precision = "bfloat16" if job.dtype == torch.bfloat16 else "float32"
     policy = workload.load(job.model, job.device, endless=not job.natural)
     recipe = grpo.GRPORecipe(prompts_per_step=job.prompts, samples_per_prompt=job.samples, max_new_tokens=job.tokens, learning_rate=1e-6,
-                             tokens_per_micro_batch=job.micro_batch, precision=precision)
+                             tokens_per_micro_batch=job.micro_batch, precision=job.precision or str(job.dtype).removeprefix("torch."))
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-6, fused=True)
     sampler = TorchSampler(policy, dtype=job.dtype)
     asked, settings = workload.prompts(job.prompts), SamplingSettings(job.tokens)
@@ -122,8 +121,8 @@ def step_trl(job: argparse.Namespace, *, vllm: bool = False) -> Result:
     config = GRPOConfig(
         output_dir=tempfile.mkdtemp(), max_steps=job.repetitions + 1, num_generations=job.samples, max_completion_length=job.tokens,
         per_device_train_batch_size=job.peer_batch or batch, gradient_accumulation_steps=batch // (job.peer_batch or batch),
-        learning_rate=1e-6, bf16=on_gpu, use_cpu=not on_gpu, gradient_checkpointing=False, report_to="none", save_strategy="no",
-        logging_steps=1, disable_tqdm=True, shuffle_dataset=False, **more)
+        learning_rate=1e-6, bf16=on_gpu or job.peer_bf16, use_cpu=not on_gpu, gradient_checkpointing=False, report_to="none",
+        save_strategy="no", logging_steps=1, disable_tqdm=True, shuffle_dataset=False, **more)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
     if not job.natural and not vllm:
         tokenizer.eos_token_id, model.generation_config.eos_token_id = None, None
@@ -158,6 +157,7 @@ def main() -> None:
     parser.add_argument("--model", default="base-3m")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", type=lambda name: getattr(torch, name))
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of the products that ours learns in, unless as --dtype")
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64)
@@ -165,6 +165,7 @@ def main() -> None:
     parser.add_argument("--logprobs", action="store_true", help="vLLM returns log-probabilities, as ours always does")
     parser.add_argument("--micro-batch", type=int, default=4096, help="tokens that are learnt from at once")
     parser.add_argument("--peer-batch", type=int, default=0, help="completions that TRL learns from at once; 0: all")
+    parser.add_argument("--peer-bf16", action="store_true", help="TRL learns in bfloat16 on a CPU, too")
     parser.add_argument("--repetitions", type=int, default=5)
     job = parser.parse_args()
     print("RESULT " + json.dumps(MEASUREMENTS[job.what, job.engine](job)), flush=True)

@@ -37,7 +37,7 @@ def _rows(records: list[dict[str, Any]]) -> list[str]:
         theirs = _value(record["peer"], record["unit"]) if record["peer"] else record.get("error", "")
         held = ", ".join(f"{raw['peak_gb']:.1f}" for raw in (record["ours_raw"], record.get("peer_raw")) if raw and raw["peak_gb"])
         times = f"**{record['ratio']:.1f}**" if record["ratio"] else ""
-        cells = (record["what"], record["model"], record["batch"], f"{answers}, at most {_tokens(record)} tokens",
+        cells = (_what(record), record["model"], record["batch"], f"{answers}, at most {_tokens(record)} tokens",
                  _value(record["ours"], record["unit"]), theirs, _peer(record), times, held)
         rows.append(f"| {' | '.join(cells)} |")
     return rows
@@ -55,13 +55,18 @@ def _shares(records: list[dict[str, Any]]) -> list[str]:
         if key not in seen:
             seen.add(key)
             learning = f"{record['share']['train']:.0%}" if "train" in record["share"] else ""
-            lines.append(f"| {record['what']} | {record['model']} | {record['batch']} | {record['share']['decode']:.0%} | {learning} |")
+            lines.append(f"| {_what(record)} | {record['model']} | {record['batch']} | {record['share']['decode']:.0%} | {learning} |")
     return lines
+
+
+def _what(record: dict[str, Any]) -> str:
+    return record["what"] + (", ours learns in bfloat16" if "--precision bfloat16" in record["options"] else "")
 
 
 def _peer(record: dict[str, Any]) -> str:
     name, *more = record["peer_name"].split() or [""]
-    return NAMES.get(name, name) + (f" (batches of {more[1]})" if more else "")
+    how = [*([f"batches of {more[1]}"] if more else []), *(["bfloat16"] if "--peer-bf16" in more else [])]
+    return NAMES.get(name, name) + (f" ({', '.join(how)})" if how else "")
 
 
 def _tokens(record: dict[str, Any]) -> str:

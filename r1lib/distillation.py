@@ -72,7 +72,9 @@ def base_answers(student: str, *, profile: str) -> Evaluation:
 
 
 def _of_base(student: str, profile: str) -> dict[str, Any]:
-    return {"name": "base", "base": student, "folder": paths.stage(profile, Path(student).name)}
+    """The profile's own base has answered in its own folder already."""
+    folder = None if student == profiles.get(profile).base else paths.stage(profile, Path(student).name)
+    return {"name": "base", "base": student, "folder": folder}
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def side_by_side(jobs: Mapping[str, Callable[[Tell], T]], *, hear: Callable[[str
     pickled, jobs are not. An error waits until the other jobs have ended, so that what they do is not lost; then the first one is raised.
     An interrupt is passed on, once, and raised when all have ended: jobs have time to save. Jobs die with this process.
     """
-    if min(len(jobs), machine.cores()) < 2 or not _may_fork():
+    if at_once(len(jobs)) == 1:
         return {name: job(partial(hear, name)) for name, job in jobs.items()}
     waiting, running = list(jobs), {}
     results: dict[str, T] = {}
@@ -71,8 +71,10 @@ def side_by_side(jobs: Mapping[str, Callable[[Tell], T]], *, hear: Callable[[str
     return {name: results[name] for name in jobs}
 
 
-def _may_fork() -> bool:
-    return sys.platform == "linux" and not torch.cuda.is_initialized() and multiprocessing.parent_process() is None
+def at_once(jobs: int) -> int:
+    """How many of so many jobs run at the same time here, at least 1."""
+    may_fork = sys.platform == "linux" and not torch.cuda.is_initialized() and multiprocessing.parent_process() is None
+    return max(1, min(jobs, machine.cores())) if may_fork else 1
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import base64
 import io
 import itertools
 import json
+import os
 import re
 import sys
 import types
@@ -13,6 +14,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
+from r1lib import machine
 from r1lib.errors import R1Error
 from r1lib.report import board, html
 from r1lib.report.notebooks import machine_paths, run_notebooks
@@ -268,6 +270,26 @@ def test_a_run_goes_on_after_a_failure_and_says_so(project, capsys):
 
     assert run_notebooks("smoke", only=["2"]) == 0                                  # the others' lines stay
     assert [entry["status"] for entry in json.loads((report / "report.json").read_text())] == ["done", "failed", "done"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere notebooks run one after the other")
+def test_notebooks_that_need_nothing_of_each_other_run_at_the_same_time(project, monkeypatch):
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    meet = ("import os, pathlib, time\npathlib.Path('{mine}').touch()\n"
+            "for _ in range(300):\n    time.sleep(0.1 * (not os.path.exists('{other}')))")
+    shown = "print(os.environ.get('OMP_NUM_THREADS'), os.path.exists('00'), os.path.exists('01'))"
+    write(project, "00_one", meet.format(mine="00", other="01"), shown)
+    write(project, "01_other", meet.format(mine="01", other="00"), shown)
+    write(project, "04_after", "import os", shown)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert run_notebooks("smoke") == 0
+    assert "OMP_NUM_THREADS" not in os.environ
+    report = project / "runs" / "smoke" / "report"
+    executed = [nbformat.read(report / f"{name}.ipynb", as_version=4) for name in ("00_one", "01_other", "04_after")]
+    assert [notebook.cells[-1].outputs[0].text for notebook in executed] == ["1 True True\n", "1 True True\n", "None True True\n"]
+    entries = json.loads((report / "report.json").read_text())
+    assert [entry["status"] for entry in entries] == ["done"] * 3
+    assert (report / "01_other.html").exists()
 
 
 def test_a_kernel_that_dies_and_a_damaged_file_do_not_cost_the_report(project):

@@ -13,7 +13,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,14 @@ from papermill.exceptions import PapermillExecutionError
 from r1lib import machine, paths, profiles
 from r1lib.errors import R1Error
 from r1lib.report import board, html
+from r1lib.side_by_side import at_once, side_by_side
 from r1lib.training.metrics import MetricsLog
 
 # Where a text stops being true on any other machine; an address like https://example.org/home is no path.
 _MACHINE_PATH = re.compile(r"(?<![\w./~-])(?:/(?:home|Users|root|tmp|work|workspace|private|var|opt|mnt|srv|usr)/|[A-Z]:\\)[^\s'\"<>)\]]*")
 _SECONDS_BETWEEN_LINES = 30     # of a batch run whose output is a file: enough to see that it lives
+# Numbers of notebooks in a row that need nothing of each other and keep one core busy at most: they run at the same time.
+_INDEPENDENT = (("00", "01", "02", "03"), ("12", "13"))
 
 
 def run_notebooks(profile: str, *, only: Sequence[str] = (), seed: int | None = None, store: bool = False) -> int:
@@ -54,18 +58,31 @@ def run_notebooks(profile: str, *, only: Sequence[str] = (), seed: int | None = 
     for source in chosen:
         entries[source.stem] = dataclasses.replace(_entry(source), status="waiting")
     started = time.monotonic()
+
+    def ended(name: str, told: tuple[html.Entry, NotebookNode]) -> None:
+        entry, executed = told
+        entries[name] = entry
+        if store and entry.status == "done":
+            _store(paths.root() / "notebooks" / f"{name}.ipynb", executed, entry)
+        page = html.notebook_page(executed, entry, list(entries.values()))
+        (report / f"{name}.html").write_text(page, encoding="utf-8")
+        _write_index(report, profile, list(entries.values()))
+        print(f"{name}: {entry.status} in {entry.seconds:.0f} s, at most {entry.peak_bytes / 1e6:.0f} MB"
+              + (f": {entry.error}" if entry.error else ""), flush=True)
+
     try:
-        for source in chosen:
-            entry = entries[source.stem]
+        for together in _side_by_side(chosen, profile):
+            for source in together:
+                entries[source.stem].status = "running"
             _write_index(report, profile, list(entries.values()))
-            executed = _execute(source, report, entry, parameters)
-            if store and entry.status == "done":
-                _store(source, executed, entry)
-            page = html.notebook_page(executed, entry, list(entries.values()))
-            (report / f"{entry.name}.html").write_text(page, encoding="utf-8")
-            print(f"{entry.name}: {entry.status} in {entry.seconds:.0f} s, at most {entry.peak_bytes / 1e6:.0f} MB"
-                  + (f": {entry.error}" if entry.error else ""), flush=True)
+            lanes = at_once(len(together))
+            threads = machine.cores() // lanes if lanes > 1 else None
+            side_by_side({source.stem: partial(_execute, source, report, entries[source.stem], parameters, threads) for source in together},
+                         hear=ended)
     finally:
+        for entry in entries.values():
+            if entry.status == "running":
+                entry.status, entry.error = "failed", "interrupted"
         _write_index(report, profile, list(entries.values()))
     failed = sum(entries[source.stem].status == "failed" for source in chosen)
     seconds = time.monotonic() - started
@@ -93,6 +110,19 @@ def _choose(sources: Sequence[Path], only: Sequence[str]) -> list[Path]:
             raise R1Error(f"notebook {name!r} is not known: choose among {', '.join(source.stem for source in sources)}.")
         wanted.update(found)
     return [source for source in sources if source in wanted or not only]
+
+
+def _side_by_side(chosen: Sequence[Path], profile: str) -> list[list[Path]]:
+    """Those to run at the same time, in order. A GPU is not shared."""
+    groups: list[list[Path]] = []
+    for source in chosen:
+        number = source.stem.split("_")[0]
+        before = groups[-1][0].stem.split("_")[0] if groups else ""
+        if profiles.get(profile).device == "cpu" and any(number in group and before in group for group in _INDEPENDENT):
+            groups[-1].append(source)
+        else:
+            groups.append([source])
+    return groups
 
 
 def _check_parameters(source: Path, parameters: dict[str, Any], store: bool) -> None:
@@ -191,12 +221,12 @@ class _Watch(threading.Thread):
         print(f"\r\033[K{line}" if terminal else line, end="" if terminal else "\n", flush=True)
 
 
-def _execute(source: Path, report: Path, entry: html.Entry, parameters: dict[str, Any]) -> NotebookNode:
-    """Run one notebook in a kernel of its own, and write down in its entry how that went. Returns the executed copy."""
+def _execute(source: Path, report: Path, entry: html.Entry, parameters: dict[str, Any], threads: int | None,
+             tell: Callable[[tuple[html.Entry, NotebookNode]], None]) -> None:
+    """Run one notebook in a kernel of its own; tell how that went, in its entry, and the executed copy."""
     copy = report / source.name
     copy.unlink(missing_ok=True)
-    entry.status = "running"
-    with _Watch(entry.name) as watch, _importable():
+    with _Watch(entry.name) as watch, _environment(threads):
         try:
             papermill.execute_notebook(source, copy, parameters, engine_name="r1lib", kernel_name="python3", cwd=source.parent,
                                        progress_bar=False, coalesce_streams=True, watch=watch,
@@ -205,9 +235,6 @@ def _execute(source: Path, report: Path, entry: html.Entry, parameters: dict[str
             entry.status = "done"
         except PapermillExecutionError as error:
             entry.status, entry.error = "failed", _one_line(f"{error.ename}: {error.evalue}")
-        except KeyboardInterrupt:
-            entry.status, entry.error = "failed", "interrupted"
-            raise
         except Exception as error:                              # a dead kernel, a full disk: the other notebooks still have their turn
             entry.status, entry.error = "failed", _one_line(f"{type(error).__name__}: {error}")
         finally:
@@ -215,20 +242,26 @@ def _execute(source: Path, report: Path, entry: html.Entry, parameters: dict[str
     executed = nbformat.read(copy if copy.exists() else source, as_version=4)
     _clean(executed)
     nbformat.write(executed, copy)
-    return executed
+    tell((entry, executed))
 
 
 @contextlib.contextmanager
-def _importable() -> Iterator[None]:
-    """A kernel inherits our environment: let it import this very r1lib, installed or not."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(machine.__file__).parent.parent), before]))
+def _environment(threads: int | None) -> Iterator[None]:
+    """What a kernel inherits: this very r1lib, installed or not, and how many threads it may compute with; None: as many as it likes."""
+    ours = str(Path(machine.__file__).parent.parent)
+    here = {"PYTHONPATH": os.pathsep.join(filter(None, [ours, os.environ.get("PYTHONPATH")]))}
+    if threads:
+        here["OMP_NUM_THREADS"] = str(threads)
+    before = {name: os.environ.get(name) for name in here}
+    os.environ.update(here)
     try:
         yield
     finally:
-        del os.environ["PYTHONPATH"]
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _one_line(text: str) -> str:
