@@ -1,7 +1,7 @@
 """Independent work at the same time: each job in a process of its own, with one thread.
 
 A model of three million parameters keeps a second core half idle, because its operations are too small to be shared. Two trainings or two
-evaluations at the same time take less than one after the other, and come to the same numbers (benchmarks/notes.md).
+evaluations at the same time take less than one after the other (benchmarks/notes.md).
 
     side_by_side({"dev2": lambda tell: train("dev2", watchers=[tell]), "v3": lambda tell: train("v3", watchers=[tell])},
                  hear=lambda name, row: boards[name](row))
@@ -33,14 +33,17 @@ Tell = Callable[[Any], None]
 T = TypeVar("T")
 
 
-def side_by_side(jobs: Mapping[str, Callable[[Tell], T]], *, hear: Callable[[str, Any], None] = lambda name, message: None) -> dict[str, T]:
+def side_by_side(jobs: Mapping[str, Callable[[Tell], T]], *, hear: Callable[[str, Any], None] = lambda name, message: None,
+                 apart: bool = False) -> dict[str, T]:
     """What each job returns, by name; at most as many at a time as there are cores.
 
+    apart: also a job without company gets its own process. How many threads share a product decides how its last bit is rounded, so what
+    was interrupted beside others has to go on as it began.
     A job is given a function: whatever it passes to that arrives at hear(name, ...) in this process. Messages, results and errors are
     pickled, jobs are not. An error waits until the other jobs have ended, so that what they do is not lost; then the first one is raised.
     An interrupt is passed on, once, and raised when all have ended: jobs have time to save. Jobs die with this process.
     """
-    if at_once(len(jobs)) == 1:
+    if at_once(2 if apart else len(jobs)) == 1:
         return {name: job(partial(hear, name)) for name, job in jobs.items()}
     waiting, running = list(jobs), {}
     results: dict[str, T] = {}

@@ -28,7 +28,7 @@ from r1lib.policy import Policy
 from r1lib.profiles import Profile
 from r1lib.sampling import SamplingSettings
 from r1lib.sampling.torch import TorchSampler
-from r1lib.side_by_side import side_by_side
+from r1lib.side_by_side import at_once, side_by_side
 from r1lib.tasks import Problem
 from r1lib.training.metrics import MetricsLog, Row
 from r1lib.training.reward_model import RewardModel
@@ -178,10 +178,11 @@ def _loaded(job: Job, *, loaded: bool = True) -> StageRun:
 
 def run_side_by_side(asked: Mapping[str, Mapping[str, Any]], *, profile: str, seed: int = 0,
                      base: str | None = None) -> dict[str, StageRun]:
-    """Several stages, of which none needs another, at the same time on the cores of a CPU, and to the same weights as one by one.
+    """Several stages, of which none needs another, at the same time on the cores of a CPU.
 
     asked: label -> what `run` is told about this one alone: `settings`, `folder`, `watchers`, and its `name` where that is not the label.
     What they need is trained first. `R1Error` when one was stopped or interrupted; then all of them have saved, and the same call goes on.
+    Products in float32 are those of `run`; in bfloat16 one thread rounds them otherwise than two.
     """
     told = {label: {"name": label, "settings": None, "folder": None, "watchers": (), **own} for label, own in asked.items()}
     jobs = {label: _job(**own, profile=profile, seed=seed, base=base) for label, own in told.items()}
@@ -194,19 +195,23 @@ def run_side_by_side(asked: Mapping[str, Mapping[str, Any]], *, profile: str, se
         for watcher in told[label]["watchers"]:
             watcher(row)
 
-    if profiles.get(profile).device == "cpu" and len(missing) > 1:
+    if profiles.get(profile).device == "cpu" and at_once(len(asked)) > 1 and missing:
         for label in missing:
             stage, job = jobs[label]
             if not all(before.finished for before in _needed(stage, job, base=base, settings=told[label]["settings"])):
                 raise R1Error(f"what {label} needs was stopped before it was finished: execute this again to go on.")
             stage.share(job)
         try:
-            finished = side_by_side({label: partial(train, label) for label in missing}, hear=hear)
+            finished = side_by_side({label: partial(train, label) for label in missing}, hear=hear, apart=True)
         except KeyboardInterrupt:
             finished = dict.fromkeys(missing, False)
         done = {label: _loaded(job, loaded=label not in missing) for label, (_, job) in jobs.items() if finished.get(label, True)}
     else:
-        done = {label: run(**own, profile=profile, seed=seed, base=base) for label, own in told.items()}
+        done = {}
+        for label, own in told.items():
+            done[label] = run(**own, profile=profile, seed=seed, base=base)
+            if not done[label].finished:
+                break                                                  # whoever interrupts one does not want the next to begin
     if stopped := [label for label in asked if label not in done or not done[label].finished]:
         raise R1Error(f"{' and '.join(stopped)} stopped before the end: execute this again to go on.")
     return done
@@ -242,8 +247,8 @@ def evaluate_side_by_side(asked: Mapping[str, Mapping[str, Any]], *, profile: st
     each = {label: _Asked.of(**own, profile=profile) for label, own in asked.items()}
     kept = {label: one.kept() for label, one in each.items()}
     missing = [label for label in asked if kept[label] is None]
-    if profiles.get(profile).device == "cpu" and len(missing) > 1:
-        side_by_side({label: each[label].make_for_others for label in missing}, hear=_Counted(len(missing)))
+    if profiles.get(profile).device == "cpu" and len(asked) > 1:
+        side_by_side({label: each[label].make_for_others for label in missing}, hear=_Counted(len(missing)), apart=True)
     return {label: kept[label] or each[label].kept() or each[label].make() for label in asked}
 
 

@@ -38,6 +38,15 @@ def test_results_come_by_name_and_each_job_has_a_process_with_one_thread() -> No
     assert {threads for _, threads in found.values()} == {1}
 
 
+def test_a_single_job_stays_here_unless_it_is_to_compute_as_beside_others() -> None:
+    def where(_: Callable) -> tuple[int, int]:
+        return os.getpid(), torch.get_num_threads()
+
+    assert side_by_side({"a": where})["a"] == where(print)
+    pid, threads = side_by_side({"a": where}, apart=True)["a"]
+    assert pid != os.getpid() and threads == 1 and side_by_side({}, apart=True) == {}
+
+
 def test_two_jobs_run_at_the_same_time_and_a_third_waits(tmp_path: Path) -> None:
     def meets(mine: str, other: str) -> Callable:
         def job(tell: Callable) -> bool:

@@ -503,6 +503,17 @@ def test_one_that_stops_is_named_and_the_same_call_goes_on(smoke: Path, graph: P
     assert tree(smoke / "rm_safe" / "model") == tree(graph / "smoke" / "rm_safe" / "model")
 
 
+def test_one_after_the_other_none_begins_behind_one_that_stopped(smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 1)
+    for name in ("rm_helpful", "rm_safe"):
+        shutil.rmtree(smoke / name)
+    (smoke / "rm_helpful").mkdir()
+    (smoke / "rm_helpful" / "STOP").touch()
+    message = one_line(lambda: stages.run_side_by_side({"rm_helpful": {}, "rm_safe": {}}, profile="smoke"))
+    assert message.startswith("rm_helpful and rm_safe stopped before the end") and not (smoke / "rm_safe").exists()
+    assert all(run.finished for run in stages.run_side_by_side({"rm_helpful": {}, "rm_safe": {}}, profile="smoke").values())
+
+
 def test_what_several_need_is_trained_once_before_them(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                        two_cores: None, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setenv("R1_RUNS", str(tmp_path))
