@@ -57,8 +57,9 @@ def _all(*, profile: str, seed: int, runs: Path) -> dict[str, StageRun]:
         asked = {name: {"folder": runs / name, "watchers": [Progress(30, name)]} for name in names}
         return stages.run_side_by_side({**asked, **also}, profile=profile, seed=seed)
 
-    done = trained(("zero", "r1"), {}) | trained(("distill_1m", "distill_04m", "zero_1m", "zero_04m"), {})
-    return done | trained(("distill_1m_rl",), transfers(profile=profile, runs=runs))
+    done = trained(("zero", "r1"), {}) | trained(("distill_1m", "distill_04m"), {})
+    done |= trained(("zero_1m", "zero_04m"), transfers(profile=profile, runs=runs))
+    return done | trained(("distill_1m_rl",), {})
 
 
 def student_of(size: str, *, profile: str) -> str:

@@ -19,11 +19,11 @@ def train(titles: Mapping[str, str], *, profile: str, seed: int = 0, settings: M
     titles: stage -> the title of its board. captions: stage -> what the paper saw, a line a panel. folders: of those that do not lie in
     their own. unseen: what is trained beside them without a board, as `run_side_by_side` is told.
     """
-    asked = dict(unseen or {})
+    asked: dict[str, Mapping[str, Any]] = {}
     with contextlib.ExitStack() as boards:
         for name, title in titles.items():
             folder = (folders or {}).get(name, paths.stage(profile, name))
             board = boards.enter_context(LiveBoard(f"{title}, profile {profile}, seed {seed}", paper=(captions or {}).get(name)))
             board.rows += MetricsLog(folder / "metrics.jsonl").rows()          # of a run that is loaded, or goes on
             asked[name] = {"folder": folder, "settings": settings, "watchers": [board, Progress(30, name)]}
-        return stages.run_side_by_side(asked, profile=profile, seed=seed)
+        return stages.run_side_by_side({**asked, **(unseen or {})}, profile=profile, seed=seed)
