@@ -232,7 +232,7 @@ def test_measured_once_and_again_when_a_model_is_another(tmp_path: Path, monkeyp
     found = distillation.measure(profile="smoke", runs=tmp_path)
     assert found["distill_minus_zero_1m"]["value"] == 0.25 and found["distill_minus_zero_1m_at_0.6"]["value"] == 0.0
     assert found["tokens_distill_1m"] == {"value": 700.0, "low": None, "high": None} and found["seconds_zero_1m"]["value"] == 9.0
-    assert ("distill_1m", "distill_1m_64") in asked and ("zero_04m", "zero_04m") in asked and ("base", "base-0.4m") in asked
+    assert ("distill_1m", "distill_1m_64") in asked and ("zero_04m", "zero_04m") in asked and ("base", "base-1m") in asked
     assert findings.read_all(tmp_path)["distillation"]["notebook"] == "10_distillation"
     asked.clear()
     assert distillation.measure(profile="smoke", runs=tmp_path) == found and ("zero_1m", "zero_1m") in asked
