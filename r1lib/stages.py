@@ -10,7 +10,7 @@ finished last of all. What the stages are stands in `pipeline`.
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,39 +122,53 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, sett
     A folder that holds a stage of another configuration is an `R1Error`, and is left as it is.
     """
     stage, job = _job(name, profile=profile, seed=seed, base=base, settings=settings, folder=folder, watchers=watchers)
-    recipe, folder = job.recipe, job.folder
-    made_from = {"stage": name, "seed": seed, "base": job.base.name, "base_sha256": lineages.weights_sha256(job.base),
-                 "settings": dataclasses.asdict(stage), "recipe": dataclasses.asdict(recipe)}
-    lineage = lineages.read(folder)
-    if lineage:
-        lineages.require_same(folder, lineage, made_from)
-        if lineage["finished"]:
-            _require_same_parents(job, lineage["parents"])
-            minutes = lineage["seconds"] / 60
-            print(f"{name}: loaded from {lineages.shown(folder)}, where it was trained in {minutes:.1f} minutes.", flush=True)
-            return _loaded(job)
-
-    for before in _needed(stage, job, base=base, settings=settings):
+    lineage = _known(stage, job)
+    if lineage and lineage["finished"]:
+        _require_same_parents(job, lineage["parents"])
+        minutes = lineage["seconds"] / 60
+        print(f"{name}: loaded from {lineages.shown(job.folder)}, where it was trained in {minutes:.1f} minutes.", flush=True)
+        return _loaded(job)
+    for parent in stage.needed():
+        before = _before(parent, job, base=base, settings=settings)
         if not before.finished:
-            return StageRun(name, folder, before.policy, [], finished=False, loaded=False)
-    made_from["parents"] = {parent: lineages.weights_sha256(job.model(parent)) for parent in stage.needed()}
+            return StageRun(name, job.folder, before.policy, [], finished=False, loaded=False)
+    return _learn(stage, job)
+
+
+def _learn(stage: Stage, job: Job) -> StageRun:
+    """Train the stage, or go on with it; all that it needs is there."""
+    recipe, lineage = job.recipe, _known(stage, job)
+    made_from = _made_from(stage, job) | {"parents": {parent: lineages.weights_sha256(job.model(parent)) for parent in stage.needed()}}
     if lineage:
         _require_same_parents(job, lineage["parents"])
     job.policy("base")                                     # before the lineage is written: a base that cannot be read binds no folder
-    lineage = lineage or lineages.begin(folder, made_from)
+    lineage = lineage or lineages.begin(job.folder, made_from)
     steps = f", {recipe.steps} steps of {recipe.prompts_per_step} x {recipe.samples_per_prompt} answers" if hasattr(recipe, "steps") else ""
-    print(f"{name}: trained from {stage.parent if stage.parent != 'base' else job.base.name} into {lineages.shown(folder)}{steps}.",
+    print(f"{job.name}: trained from {stage.parent if stage.parent != 'base' else job.base.name} into {lineages.shown(job.folder)}{steps}.",
           flush=True)
     started = time.time()
     try:
         model, history = stage.learn(job)
     except R1Error as error:
-        raise R1Error(f"stage {name}: {error}") from error
+        raise R1Error(f"stage {job.name}: {error}") from error
     lineage["seconds"] += time.time() - started
     if not history.interrupted:
-        model.save(folder / "model")
-    lineages.write(folder, {**lineage, "finished": not history.interrupted})
-    return StageRun(name, folder, model, history.rows, not history.interrupted, False)
+        model.save(job.folder / "model")
+    lineages.write(job.folder, {**lineage, "finished": not history.interrupted})
+    return StageRun(job.name, job.folder, model, history.rows, not history.interrupted, False)
+
+
+def _made_from(stage: Stage, job: Job) -> dict[str, Any]:
+    return {"stage": job.name, "seed": job.seed, "base": job.base.name, "base_sha256": lineages.weights_sha256(job.base),
+            "settings": dataclasses.asdict(stage), "recipe": dataclasses.asdict(job.recipe)}
+
+
+def _known(stage: Stage, job: Job) -> dict[str, Any] | None:
+    """The lineage of what the folder holds, if it holds anything; `R1Error` if that is of another configuration."""
+    lineage = lineages.read(job.folder)
+    if lineage:
+        lineages.require_same(job.folder, lineage, _made_from(stage, job))
+    return lineage
 
 
 def _job(name: str, *, profile: str, seed: int, base: str | None, settings: Mapping[str, Any] | None, folder: Path | None,
@@ -164,11 +178,10 @@ def _job(name: str, *, profile: str, seed: int, base: str | None, settings: Mapp
     return stage, Job(name, profiles.get(profile), seed, folder or paths.stage(profile, name), start, recipe, watchers)
 
 
-def _needed(stage: Stage, job: Job, *, base: str | None, settings: Mapping[str, Any] | None) -> Iterator[StageRun]:
-    """The stages that this one needs, one after the other."""
-    for parent in stage.needed():
-        yield run(parent, profile=job.profile.name, seed=job.seed, base=base, folder=job.folder.parent / parent, watchers=job.watchers,
-                  settings=_of_others(settings))
+def _before(parent: str, job: Job, *, base: str | None, settings: Mapping[str, Any] | None) -> StageRun:
+    """A stage that this one needs, from the folder beside it."""
+    return run(parent, profile=job.profile.name, seed=job.seed, base=base, folder=job.folder.parent / parent, watchers=job.watchers,
+               settings=_of_others(settings))
 
 
 def _loaded(job: Job, *, loaded: bool = True) -> StageRun:
@@ -186,20 +199,28 @@ def run_side_by_side(asked: Mapping[str, Mapping[str, Any]], *, profile: str, se
     """
     told = {label: {"name": label, "settings": None, "folder": None, "watchers": (), **own} for label, own in asked.items()}
     jobs = {label: _job(**own, profile=profile, seed=seed, base=base) for label, own in told.items()}
-    missing = [label for label, (_, job) in jobs.items() if not (lineages.read(job.folder) or {}).get("finished")]
+    known = {label: _known(stage, job) or {"finished": False} for label, (stage, job) in jobs.items()}
+    missing = [label for label in asked if not known[label]["finished"]]
 
     def train(label: str, tell: Watcher) -> bool:
-        return run(**{**told[label], "watchers": [tell]}, profile=profile, seed=seed, base=base).finished
+        stage, job = jobs[label]
+        return _learn(stage, dataclasses.replace(job, watchers=[tell])).finished
 
     def hear(label: str, row: Row) -> None:
         for watcher in told[label]["watchers"]:
             watcher(row)
 
     if profiles.get(profile).device == "cpu" and at_once(len(asked)) > 1 and missing:
-        for label in missing:
-            stage, job = jobs[label]
-            if not all(before.finished for before in _needed(stage, job, base=base, settings=told[label]["settings"])):
-                raise R1Error(f"what {label} needs was stopped before it was finished: execute this again to go on.")
+        there: dict[Path, StageRun] = {}
+        for label, (stage, job) in jobs.items():
+            if label not in missing:
+                _require_same_parents(job, known[label]["parents"])
+                continue
+            for parent in stage.needed():
+                folder = job.folder.parent / parent
+                there[folder] = there.get(folder) or _before(parent, job, base=base, settings=told[label]["settings"])
+                if not there[folder].finished:
+                    raise R1Error(f"{parent}, which {label} needs, was stopped before it was finished: execute this again to go on.")
             stage.share(job)
         try:
             finished = side_by_side({label: partial(train, label) for label in missing}, hear=hear, apart=True)

@@ -522,6 +522,7 @@ def test_what_several_need_is_trained_once_before_them(graph: Path, tmp_path: Pa
     assert all(run.finished for run in found.values())
     printed = capsys.readouterr().out
     assert printed.count("zero: trained from") == 1 and printed.count("zero_samples: math: sampled") == 1
+    assert "zero: loaded" not in printed                                    # what all need is told once
     students = [(run.folder / "data.jsonl").read_bytes() for run in found.values()]
     assert students[0] == students[1]
 
