@@ -125,9 +125,9 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, sett
     lineage = _known(stage, job)
     if lineage and lineage["finished"]:
         _require_same_parents(job, lineage["parents"])
-        minutes = lineage["seconds"] / 60
+        found, minutes = _loaded(job), lineage["seconds"] / 60
         print(f"{name}: loaded from {lineages.shown(job.folder)}, where it was trained in {minutes:.1f} minutes.", flush=True)
-        return _loaded(job)
+        return found
     for parent in stage.needed():
         before = _before(parent, job, base=base, settings=settings)
         if not before.finished:
