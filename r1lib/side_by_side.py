@@ -1,7 +1,7 @@
 """Independent work at the same time: each job in a process of its own, with one thread.
 
-A model of three million parameters keeps a second core half idle, because its operations are too small to be shared. Two trainings or two
-evaluations at the same time take less than one after the other (benchmarks/notes.md).
+A model of three million parameters keeps a second core half idle, because its operations are too small to be shared. Two fine-tunings or
+two evaluations at the same time take less than one after the other (benchmarks/notes.md).
 
     side_by_side({"dev2": lambda tell: train("dev2", watchers=[tell]), "v3": lambda tell: train("v3", watchers=[tell])},
                  hear=lambda name, row: boards[name](row))
