@@ -71,7 +71,7 @@ def run_notebooks(profile: str, *, only: Sequence[str] = (), seed: int | None = 
               + (f": {entry.error}" if entry.error else ""), flush=True)
 
     try:
-        for together in _side_by_side(chosen, profile):
+        for together in _groups(chosen, profile):
             for source in together:
                 entries[source.stem].status = "running"
             _write_index(report, profile, list(entries.values()))
@@ -112,7 +112,7 @@ def _choose(sources: Sequence[Path], only: Sequence[str]) -> list[Path]:
     return [source for source in sources if source in wanted or not only]
 
 
-def _side_by_side(chosen: Sequence[Path], profile: str) -> list[list[Path]]:
+def _groups(chosen: Sequence[Path], profile: str) -> list[list[Path]]:
     """Those to run at the same time, in order. A GPU is not shared."""
     groups: list[list[Path]] = []
     for source in chosen:
