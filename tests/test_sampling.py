@@ -123,6 +123,14 @@ def test_an_answer_does_not_depend_on_how_many_are_asked_for(tiny_policy):
     assert ids_of(few) == ids_of([many[0], many[1], many[6], many[7]])
 
 
+def test_prompts_asked_in_two_calls_get_the_answers_of_one(tiny_policy):
+    sampler, settings = TorchSampler(tiny_policy), SamplingSettings(12)
+    whole = sampler.sample(PROMPTS, 3, settings, seed=5)
+    parts = sampler.sample(PROMPTS[:2], 3, settings, seed=5) + sampler.sample(PROMPTS[2:], 3, settings, seed=5, first=2)
+    assert ids_of(parts) == ids_of(whole)
+    assert ids_of(sampler.sample(PROMPTS[2:], 3, settings, seed=5)) != ids_of(whole[6:])
+
+
 def test_the_same_prompt_twice_gives_different_answers(tiny_policy):
     first, second = TorchSampler(tiny_policy).sample(["the 12", "the 12"], 1, SamplingSettings(12), seed=5)
     assert first.prompt_ids == second.prompt_ids and first.ids != second.ids

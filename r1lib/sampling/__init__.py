@@ -57,6 +57,9 @@ class Rollout:
 class Sampler(Protocol):
     """Anything that answers prompts: ours, vLLM, or a stand-in of a test."""
 
-    def sample(self, prompts: Sequence[str], samples: int, settings: SamplingSettings, *, seed: int) -> list[Rollout]:
-        """`samples` answers to each prompt, prompt by prompt: sample j of prompt i is at [i * samples + j]."""
+    def sample(self, prompts: Sequence[str], samples: int, settings: SamplingSettings, *, seed: int, first: int = 0) -> list[Rollout]:
+        """`samples` answers to each prompt, prompt by prompt: sample j of prompt i is at [i * samples + j].
+
+        first: the place of the first prompt among more that are answered in several calls, which each draw as if they were one.
+        """
         ...

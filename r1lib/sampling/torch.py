@@ -69,8 +69,11 @@ class TorchSampler:
         self._batches: dict[tuple, _Batch] = {}
 
     @torch.inference_mode()
-    def sample(self, prompts: Sequence[str], samples: int, settings: SamplingSettings, *, seed: int) -> list[Rollout]:
-        """`samples` answers to each prompt, prompt by prompt: sample j of prompt i is at [i * samples + j]."""
+    def sample(self, prompts: Sequence[str], samples: int, settings: SamplingSettings, *, seed: int, first: int = 0) -> list[Rollout]:
+        """`samples` answers to each prompt, prompt by prompt: sample j of prompt i is at [i * samples + j].
+
+        first: the place of the first prompt among more that are answered in several calls. Each draws then as it would among all.
+        """
         network, prompt_ids = self._ready(), self.policy.encode(prompts)
         for index, ids in enumerate(prompt_ids):
             if not ids:
@@ -85,7 +88,8 @@ class TorchSampler:
         at_once = self.max_rows or network.habits.rows
         for start in range(0, len(rows), at_once):
             wave = rows[start:start + at_once]
-            uniform = seeds.uniform("sample", seed, streams=wave, steps=settings.max_new_tokens, device=network.device)
+            streams = [(first + index, sample) for index, sample in wave]
+            uniform = seeds.uniform("sample", seed, streams=streams, steps=settings.max_new_tokens, device=network.device)
             batch = self._batch(prompt_ids, [index for index, _ in wave], settings, stops)
             answers = batch.answer(uniform)
             texts = self.policy.decode_all([ids for ids, _, _ in answers])

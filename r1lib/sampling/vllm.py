@@ -71,8 +71,8 @@ class VLLMSampler:
         self.policy, self.engine = policy, engine
         self.difference: dict[str, float] = {}
 
-    def sample(self, prompts: Sequence[str], samples: int, settings: SamplingSettings, *, seed: int) -> list[Rollout]:
-        """`samples` answers to each prompt, prompt by prompt: sample j of prompt i is at [i * samples + j].
+    def sample(self, prompts: Sequence[str], samples: int, settings: SamplingSettings, *, seed: int, first: int = 0) -> list[Rollout]:
+        """`samples` answers to each prompt, prompt by prompt: sample j of prompt i is at [i * samples + j]; `first` as in `Sampler`.
 
         `R1Error` when the policy finds the drawn tokens far less or more probable than the engine did.
         """
@@ -81,7 +81,7 @@ class VLLMSampler:
             if not ids:
                 raise R1Error(f"prompt {index} is empty: there is nothing to answer.")
         self.engine.take(self.policy)
-        drawn = self.engine.draw(prompt_ids, samples, settings, stops, seed)
+        drawn = self.engine.draw(prompt_ids, samples, settings, stops, seeds.derive("vllm", seed, first) if first else seed)
         texts = self.policy.decode_all([ids for ids, _ in drawn])
         rollouts = [Rollout(row // samples, prompt_ids[row // samples], ids, logprobs, text, bool(ids) and ids[-1] in stops)
                     for row, ((ids, logprobs), text) in enumerate(zip(drawn, texts, strict=True))]
