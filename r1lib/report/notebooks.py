@@ -27,7 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from r1lib import machine, paths, profiles
 from r1lib.errors import R1Error
-from r1lib.report import board, html
+from r1lib.report import board, html, kernels
 from r1lib.side_by_side import at_once, side_by_side
 from r1lib.training.metrics import MetricsLog
 
@@ -70,15 +70,17 @@ def run_notebooks(profile: str, *, only: Sequence[str] = (), seed: int | None = 
         print(f"{name}: {entry.status} in {entry.seconds:.0f} s, at most {entry.peak_bytes / 1e6:.0f} MB"
               + (f": {entry.error}" if entry.error else ""), flush=True)
 
+    may_fork = sys.platform == "linux" and profiles.get(profile).device == "cpu"
     try:
-        for together in _groups(chosen, profile):
-            for source in together:
-                entries[source.stem].status = "running"
-            _write_index(report, profile, list(entries.values()))
-            lanes = at_once(len(together))
-            threads = machine.cores() // lanes if lanes > 1 else None
-            side_by_side({source.stem: partial(_execute, source, report, entries[source.stem], parameters, threads) for source in together},
-                         hear=ended)
+        with _environment(None), kernels.forked() if may_fork else contextlib.nullcontext():
+            for together in _groups(chosen, profile):
+                for source in together:
+                    entries[source.stem].status = "running"
+                _write_index(report, profile, list(entries.values()))
+                lanes = at_once(len(together))
+                threads = machine.cores() // lanes if lanes > 1 else None
+                side_by_side({source.stem: partial(_execute, source, report, entries[source.stem], parameters, threads)
+                              for source in together}, hear=ended)
     finally:
         for entry in entries.values():
             if entry.status == "running":
@@ -186,7 +188,7 @@ class _Watch(threading.Thread):
         super().__init__(daemon=True)
         self.title, self.cell, self.peak_bytes = name, "starting", 0
         self.started = self._said = time.monotonic()
-        self._others = set(psutil.Process().children(recursive=True))
+        self._others = self._processes()
         self._ended = threading.Event()
 
     def __enter__(self) -> "_Watch":
@@ -204,13 +206,22 @@ class _Watch(threading.Thread):
     def run(self) -> None:
         while not self._ended.wait(0.1):
             held = 0
-            for process in set(psutil.Process().children(recursive=True)) - self._others:
+            for process in self._processes() - self._others:
                 with contextlib.suppress(psutil.Error):         # it ended while we looked
                     held += process.memory_info().rss
             self.peak_bytes = max(self.peak_bytes, held)
             self._say(held)
         if sys.stdout.isatty():
             print("\r\033[K", end="", flush=True)
+
+    def _processes(self) -> set[psutil.Process]:
+        """Those that this one has started, and the kernels that it has asked for, which need not be its children."""
+        found = set(psutil.Process().children(recursive=True))
+        for pid in kernels.asked_for:
+            with contextlib.suppress(psutil.Error):
+                kernel = psutil.Process(pid)
+                found |= {kernel, *kernel.children(recursive=True)}
+        return found
 
     def _say(self, held: int) -> None:
         terminal = sys.stdout.isatty()
