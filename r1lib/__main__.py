@@ -15,7 +15,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m r1lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
-    run = commands.add_parser("run", help="train a stage, or go on with it, or load it")
+    run = commands.add_parser("run", help="train a stage, or go on with it, or load it",
+                              epilog="Several GPUs of a host share the work of GRPO: torchrun --nproc-per-node 2 -m r1lib run ...")
     run.add_argument("--to", default="zero", help="the stage (default: %(default)s)")
     run.add_argument("--profile", default="cpu", help="smoke, cpu or gpu; gpu+trl+vllm for other trainers, gpu+smollm2 for a larger base "
                      "(default: %(default)s)")
@@ -88,6 +89,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     options = parser.parse_args(arguments)
     try:
+        if "TORCHELASTIC_RUN_ID" in os.environ and options.do is not _run:
+            raise R1Error(f"torchrun shares the work of `run` only: start `{options.command}` without it.")
         return options.do(options)
     except R1Error as error:
         print(f"error: {error}", file=sys.stderr)
@@ -123,12 +126,14 @@ def _read(value: str) -> bool | int | float | str:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from r1lib import stages
+    from r1lib import profiles, stages
+    from r1lib.training import parallel
     from r1lib.training.metrics import Progress
 
-    done = stages.run(options.to, profile=options.profile, seed=options.seed, base=options.base, folder=options.folder,
-                      settings=_settings(options.set), watchers=[Progress()])
-    print(f"{done.name}: {'finished' if done.finished else 'stopped; the same command goes on'}: {done.folder}")
+    with parallel.joined(profiles.get(options.profile).device) as processes:
+        done = stages.run(options.to, profile=options.profile, seed=options.seed, base=options.base, folder=options.folder,
+                          settings=_settings(options.set), watchers=[Progress()], processes=processes)
+        print(f"{done.name}: {'finished' if done.finished else 'stopped; the same command goes on'}: {done.folder}")
     return 0 if done.finished else 130
 
 

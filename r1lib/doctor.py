@@ -281,8 +281,10 @@ def examine(profile: str, *, base: str | None = None, stage: str = "zero", setti
     if different := [package for package in pins if package.installed and not package.same]:
         notes.append(f"{len(different)} packages have another version than those that ran together; if something fails, begin here: "
                      f"pip install -r {lock.name}.")
-    if here.gpus and len(here.gpus) > 1 and backend != "ours":
-        notes.append("several GPUs are visible to one process: start by accelerate (recipes/), or set CUDA_VISIBLE_DEVICES=0.")
+    if len(here.gpus) > 1 and on_gpu:
+        notes.append(f"{len(here.gpus)} GPUs share the work of GRPO with: torchrun --nproc-per-node {len(here.gpus)} -m r1lib run ..."
+                     if backend == "ours" and not chosen.rollouts else
+                     "several GPUs are visible to one process: start by accelerate (recipes/), or set CUDA_VISIBLE_DEVICES=0.")
     parts = memory(shape, load)
     change = advice(shape, load)
     if change and available:

@@ -41,13 +41,13 @@ from r1lib.evaluation import Evaluation
 from r1lib.policy import Policy
 from r1lib.profiles import Profile
 from r1lib.rewards import preference
-from r1lib.sampling import Rollout, SamplingSettings, vllm
+from r1lib.sampling import Rollout, Sampler, SamplingSettings, vllm
 from r1lib.sampling.torch import TorchSampler
 from r1lib.search import process_reward
 from r1lib.search.process_reward import Marked, StepModel, StepModelRecipe
 from r1lib.seeds import derive, rng
 from r1lib.tasks import Problem
-from r1lib.training import grpo, ppo, reward_model, sft
+from r1lib.training import grpo, parallel, ppo, reward_model, sft
 from r1lib.training.metrics import Row
 from r1lib.training.reward_model import Labelled, Pair, RewardModel
 from r1lib.training.run import History, Recipe
@@ -70,7 +70,7 @@ _PROBLEMS_A_CALL = 64
 class Job:
     """One stage about to be trained: where, with which recipe, from which base.
 
-    folder: the stage's own; the stages that it needs lie beside it.
+    folder: the stage's own; the stages that it needs lie beside it. processes: those that share the work of GRPO.
     """
 
     name: str
@@ -80,6 +80,7 @@ class Job:
     base: Path
     recipe: Any
     watchers: Sequence[Watcher]
+    processes: parallel.Processes = parallel.ALONE
 
     def model(self, stage: str) -> Path:
         """The model folder of a stage that this one needs, or its own."""
@@ -138,7 +139,7 @@ class Job:
 
         return self.kept(Example, examples, name="data_reasoning")
 
-    def look(self, sampler: TorchSampler, *, sets: Sequence[str] = ("math",), practised: Sequence[Problem] = (),
+    def look(self, sampler: Sampler, *, sets: Sequence[str] = ("math",), practised: Sequence[Problem] = (),
              helpful: RewardModel | None = None) -> Callable[[int], Row]:
         """What is measured while the stage learns: step -> `eval_` fields of the model as it is now, on fixed sets.
 
@@ -268,10 +269,11 @@ def _reinforce(job: Job, parent: str, problems: grpo.ProblemSource, reward: rewa
     policy, profile = job.policy(parent), job.profile
     sampler = job.sampler(policy)
     task = dict(problems=problems, reward=reward, recipe=job.recipe, folder=job.folder, seed=job.seed, prompt=prompt_of(job.name),
-                evaluate=job.look(sampler, **look), watchers=job.watchers)
+                evaluate=job.look(job.processes.answering(sampler), **look), watchers=job.watchers)
     if profile.backend == "ours" or learner:
         with vllm.sampler_of(profile.rollouts, policy) if profile.rollouts else contextlib.nullcontext(sampler) as drawing:
-            return policy, grpo.train(policy, sampler=drawing, learner=learner(policy) if learner else None, **task)
+            return policy, grpo.train(policy, sampler=drawing, learner=learner(policy) if learner else None, processes=job.processes,
+                                      **task)
     return policy, _trainer(profile.backend).train(policy, rollouts=profile.rollouts or "generate", **task)
 
 
@@ -667,13 +669,13 @@ class ProcessRewardRL(Stage):
                                  "accuracy_reward": rewards.accuracy_reward}, self.weights)
         return policy, grpo.train(policy, sampler=sampler, problems=tasks.stream(self.domains, seed=job.seed), reward=mix,
                                   recipe=job.recipe, folder=job.folder, seed=job.seed, watchers=job.watchers,
-                                  evaluate=self.look(job, sampler, model))
+                                  evaluate=self.look(job, job.processes.answering(sampler), model), processes=job.processes)
 
     def practises(self, problem: Problem) -> bool:
         """Whether a problem is of the kinds that are trained on."""
         return problem.kind in {kind.name for kind in tasks.stream(self.domains, seed=0).kinds}
 
-    def look(self, job: Job, sampler: TorchSampler, model: StepModel) -> Callable[[int], Row]:
+    def look(self, job: Job, sampler: Sampler, model: StepModel) -> Callable[[int], Row]:
         """step -> the usual held-out numbers, and what the step model pays for the same answers."""
         practised = [problem for problem in tasks.evaluation_set("math") if self.practises(problem)]
         problems = evaluation.spread(practised, min(self.looked_at, job.profile.evaluation_problems or self.looked_at))

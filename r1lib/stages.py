@@ -30,7 +30,9 @@ from r1lib.sampling import SamplingSettings
 from r1lib.sampling.torch import TorchSampler
 from r1lib.side_by_side import at_once, side_by_side
 from r1lib.tasks import Problem
+from r1lib.training.grpo import GRPORecipe
 from r1lib.training.metrics import MetricsLog, Row
+from r1lib.training.parallel import ALONE, Processes
 from r1lib.training.reward_model import RewardModel
 from r1lib.training.run import Recipe
 
@@ -113,16 +115,21 @@ def _start(stage: Stage, *, profile: str, base: str | None, settings: Mapping[st
 
 
 def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, settings: Mapping[str, Any] | None = None,
-        folder: Path | None = None, watchers: Sequence[Watcher] = ()) -> StageRun:
+        folder: Path | None = None, watchers: Sequence[Watcher] = (), processes: Processes = ALONE) -> StageRun:
     """Load the stage if it is complete, go on with it if it was stopped, train it if it is not there, and what it needs before it.
 
     base: instead of the profile's; students keep their own, which is their setting `student`. settings: of the stage and its recipe, on top
     of the profile's: {"steps": 40}; with a stage in front of the name, of one that it needs: {"zero.steps": 40}. folder: instead of
     runs/<profile>/<name>; what the stage needs lies beside it.
-    A folder that holds a stage of another configuration is an `R1Error`, and is left as it is.
+    processes: that call this together (`training.parallel`). They share the work of GRPO; any other training is done by the first, while
+    the others wait. A folder that holds a stage of another configuration is an `R1Error`, and is left as it is.
     """
     stage, job = _job(name, profile=profile, seed=seed, base=base, settings=settings, folder=folder, watchers=watchers)
-    lineage = _known(stage, job)
+    job = dataclasses.replace(job, processes=processes)
+    if processes.count > 1 and (job.profile.backend != "ours" or job.profile.rollouts):
+        raise R1Error(f"profile {profile}: torchrun shares the work of our own trainer and sampler. TRL is started on several GPUs by "
+                      "accelerate (recipes/grpo.py); without torchrun this profile uses one.")
+    lineage = processes.of_first(lambda: _known(stage, job))
     if lineage and lineage["finished"]:
         _require_same_parents(job, lineage["parents"])
         found, minutes = _loaded(job), lineage["seconds"] / 60
@@ -137,6 +144,30 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, sett
 
 def _learn(stage: Stage, job: Job) -> StageRun:
     """Train the stage, or go on with it; all that it needs is there."""
+    if job.processes.count > 1 and type(job.recipe) is not GRPORecipe:
+        alone = dataclasses.replace(job, processes=ALONE)
+        if job.processes.of_first(lambda: _learn(stage, alone).finished):
+            return _loaded(job, loaded=False)
+        return StageRun(job.name, job.folder, job.policy(stage.parent), [], finished=False, loaded=False)
+    lineage = job.processes.of_first(lambda: _begun(stage, job))
+    started = time.time()
+    try:
+        model, history = stage.learn(job)
+    except R1Error as error:
+        raise R1Error(f"stage {job.name}: {error}") from error
+    lineage["seconds"] += time.time() - started
+
+    def keep() -> None:
+        if not history.interrupted:
+            model.save(job.folder / "model")
+        lineages.write(job.folder, {**lineage, "finished": not history.interrupted})
+
+    job.processes.of_first(keep)
+    return StageRun(job.name, job.folder, model, history.rows, not history.interrupted, False)
+
+
+def _begun(stage: Stage, job: Job) -> dict[str, Any]:
+    """The lineage of a stage that is about to be trained, new or found, when all has been checked that can be."""
     recipe, lineage = job.recipe, _known(stage, job)
     made_from = _made_from(stage, job) | {"parents": {parent: lineages.weights_sha256(job.model(parent)) for parent in stage.needed()}}
     if lineage:
@@ -146,16 +177,7 @@ def _learn(stage: Stage, job: Job) -> StageRun:
     steps = f", {recipe.steps} steps of {recipe.prompts_per_step} x {recipe.samples_per_prompt} answers" if hasattr(recipe, "steps") else ""
     print(f"{job.name}: trained from {stage.parent if stage.parent != 'base' else job.base.name} into {lineages.shown(job.folder)}{steps}.",
           flush=True)
-    started = time.time()
-    try:
-        model, history = stage.learn(job)
-    except R1Error as error:
-        raise R1Error(f"stage {job.name}: {error}") from error
-    lineage["seconds"] += time.time() - started
-    if not history.interrupted:
-        model.save(job.folder / "model")
-    lineages.write(job.folder, {**lineage, "finished": not history.interrupted})
-    return StageRun(job.name, job.folder, model, history.rows, not history.interrupted, False)
+    return lineage
 
 
 def _made_from(stage: Stage, job: Job) -> dict[str, Any]:
@@ -181,7 +203,7 @@ def _job(name: str, *, profile: str, seed: int, base: str | None, settings: Mapp
 def _before(parent: str, job: Job, *, base: str | None, settings: Mapping[str, Any] | None) -> StageRun:
     """A stage that this one needs, from the folder beside it."""
     return run(parent, profile=job.profile.name, seed=job.seed, base=base, folder=job.folder.parent / parent, watchers=job.watchers,
-               settings=_of_others(settings))
+               settings=_of_others(settings), processes=job.processes)
 
 
 def _loaded(job: Job, *, loaded: bool = True) -> StageRun:

@@ -148,6 +148,8 @@ def test_several_gpus_in_one_process_are_noted(monkeypatch: pytest.MonkeyPatch) 
     with_gpus(monkeypatch, ("NVIDIA H100", 80.0), ("NVIDIA H100", 80.0))
     assert any("accelerate" in note for note in doctor.examine("gpu+trl").notes)
     assert not any("accelerate" in note for note in doctor.examine("gpu").notes)
+    assert any("torchrun --nproc-per-node 2" in note for note in doctor.examine("gpu").notes)
+    assert not any("torchrun" in note for note in doctor.examine("cpu").notes)
 
 
 def test_only_stages_that_sample_and_learn_can_be_examined() -> None:

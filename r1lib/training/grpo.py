@@ -10,6 +10,7 @@ Into `folder` go metrics.jsonl (see `metrics` for what a row means), rollouts.js
 import asyncio
 import copy
 import dataclasses
+import functools
 import math
 import statistics
 from collections import Counter
@@ -31,6 +32,7 @@ from r1lib.tasks import Problem
 from r1lib.training import objective
 from r1lib.training.forward import group_log_probabilities
 from r1lib.training.metrics import MetricsLog, Row, completion_metrics, hacking_alarm, reading_metrics, reward_metrics
+from r1lib.training.parallel import ALONE, Processes
 from r1lib.training.run import (
     Clock,
     History,
@@ -110,20 +112,26 @@ class Learner(Protocol):
 def train(policy: Policy, *, sampler: Sampler, problems: ProblemSource, reward: Callable[[list[str], dict[str, list]], Rewards],
           recipe: GRPORecipe, folder: str | Path, seed: int, prompt: Callable[[str], str] = text.zero_prompt,
           evaluate: Callable[[int], Row] | None = None, watchers: Sequence[Callable[[Row], None]] = (),
-          learner: Learner | None = None) -> History:
+          learner: Learner | None = None, processes: Processes = ALONE) -> History:
     """Train the policy in place by GRPO, or go on where `folder` says that this very run stopped.
 
     reward: (completions, columns of their problems) -> totals and parts; a `rewards.RewardMix` is one.
     evaluate: step -> `eval_` fields of the policy as it is now. watchers: called with each row once it is written.
     learner: another way to compare and to learn in the same loop, such as `ppo.PPO`; without it GRPO's.
+    processes: those that share the work (`parallel`). All of them call this with the same arguments; the first writes, tells the watchers
+    and hears interrupts, which wait for the end of a step. `evaluate` is called in all; a reward is given a share of the answers.
     An interrupt (Ctrl-C, a notebook's stop) or a file named STOP in the folder saves, and returns what there is; call again to go on.
     `R1Error`: the first batch carries no signal; the folder holds another run; a loss is not finite (its update is not applied).
     """
-    run = _Run(policy, recipe, Path(folder), seed, watchers)
+    if learner and processes.count > 1:
+        raise R1Error(f"{type(learner).__name__} learns in one process: start it without torchrun.")
+    run = processes.first_then_others(lambda: _Run(policy, recipe, Path(folder), seed, watchers, writes=processes.rank == 0))
+    sampler, reward = processes.answering(sampler), processes.judging(reward, recipe.samples_per_prompt)
+    compares, learns = (learner.compare, learner.improve) if learner else (compare, functools.partial(improve, processes=processes))
     settings = SamplingSettings(max_new_tokens=recipe.max_new_tokens, temperature=recipe.temperature)
     try:
         for step in range(run.step, recipe.steps):
-            if run.asked_to_stop():
+            if processes.of_first(run.asked_to_stop):
                 return run.stop("a STOP file")
             run.refresh_reference()
             held_out = evaluate(step) if evaluate and step % recipe.evaluate_every == 0 else {}
@@ -141,15 +149,14 @@ def train(policy: Policy, *, sampler: Sampler, problems: ProblemSource, reward: 
             clock.lap("time/reward")
 
             # 3. compare within each group: an answer is as good as it is better than its siblings
-            advantages = (learner.compare if learner else compare)(rewards, recipe)
+            advantages = compares(rewards, recipe)
             run.keep(asked, rollouts, rewards, advantages)
             if step == 0:
                 require_signal(rollouts, rewards, recipe, run.folder)
 
             with uninterrupted():      # weights half updated, or updated and not written down, would belong to no step
                 # 4. learn: what was better than its siblings becomes likelier
-                update = (learner.improve if learner else improve)(policy, run.optimizer, rollouts, advantages, recipe, step=step,
-                                                                   seed=seed, reference=run.reference)
+                update = learns(policy, run.optimizer, rollouts, advantages, recipe, step=step, seed=seed, reference=run.reference)
                 clock.lap("time/learn")
 
                 # 5. look
@@ -203,12 +210,12 @@ def require_signal(rollouts: Sequence[Rollout], rewards: Rewards, recipe: GRPORe
 
 
 def improve(policy: Policy, optimizer: torch.optim.Optimizer, rollouts: Sequence[Rollout], advantages: Tensor, recipe: GRPORecipe, *,
-            step: int, seed: int, reference: nn.Module | None = None) -> Row:
+            step: int, seed: int, reference: nn.Module | None = None, processes: Processes = ALONE) -> Row:
     """Learn from a batch of rollouts: `updates_per_rollout` updates of the policy, each on its own random share of the questions.
 
     advantages: [prompts, samples]. The old log-probabilities are the sampler's: an on-policy update needs no forward pass but its own.
     Where a sampler says what the policy itself finds (`Rollout.policy_logprobs`), these are the old ones, and each token is weighted for
-    the difference (`truncated_weights`).
+    the difference (`truncated_weights`). processes: they all have the same rollouts, and each finds the gradient of its share.
     Returns what was measured; entropy, clipping and the difference to the sampler's log-probabilities are over the tokens learnt from.
     A batch in which every advantage is 0 changes nothing. `R1Error` when the loss or its gradient is not finite: it is not applied.
     """
@@ -225,7 +232,7 @@ def improve(policy: Policy, optimizer: torch.optim.Optimizer, rollouts: Sequence
         chosen = [question * samples + sample for question in order[start:start + share] for sample in range(samples)]
         optimizer.zero_grad(set_to_none=True)
         with sums_in_one_order(policy.model), matrix_products_in(recipe.precision, policy.model.device.type):
-            loss, parts = _gradient(policy, [rollouts[i] for i in chosen], advantages.flatten()[chosen], recipe, reference)
+            loss, parts = _gradient(policy, [rollouts[i] for i in chosen], advantages.flatten()[chosen], recipe, reference, processes)
         norm = float(nn.utils.clip_grad_norm_(policy.model.parameters(), recipe.max_grad_norm))
         require_finite(step, loss, norm, recipe.learning_rate, optimizer)
         optimizer.step()                # weights without a gradient, as after a batch with nothing to learn, stay where they are
@@ -244,7 +251,7 @@ def improve(policy: Policy, optimizer: torch.optim.Optimizer, rollouts: Sequence
 
 
 def _gradient(policy: Policy, rollouts: Sequence[Rollout], advantages: Tensor, recipe: GRPORecipe,
-              reference: nn.Module | None) -> tuple[float, list[dict[str, Tensor]]]:
+              reference: nn.Module | None, processes: Processes) -> tuple[float, list[dict[str, Tensor]]]:
     """Add the gradient of the objective over these rollouts to the policy's; return the loss, and sums over the tokens of each micro-batch.
 
     Rows with advantage 0 are left out: their gradient is 0 unless there is a KL term. They still count in what the loss is divided by.
@@ -253,9 +260,10 @@ def _gradient(policy: Policy, rollouts: Sequence[Rollout], advantages: Tensor, r
     lengths = torch.tensor([len(rollout.ids) for rollout in rollouts])
     normaliser = objective.batch_normaliser(lengths, recipe.aggregation, recipe.max_new_tokens)
     teaching = [i for i in range(len(rollouts)) if recipe.beta or advantages[i] != 0]
+    mine = processes.balanced(teaching, rollouts)
     losses, measured = [], []
-    for rows in micro_batches([rollouts[i] for i in teaching], recipe.tokens_per_micro_batch):
-        chosen = [teaching[row] for row in rows]
+    for rows in micro_batches([rollouts[i] for i in mine], recipe.tokens_per_micro_batch):
+        chosen = [mine[row] for row in rows]
         prompts, answers = [rollouts[i].prompt_ids for i in chosen], [rollouts[i].ids for i in chosen]
         logprobs, mask, entropy = group_log_probabilities(policy.model, prompts, answers, temperature=recipe.temperature)
         drawn = _laid_out([rollouts[i].logprobs for i in chosen], mask)
@@ -276,7 +284,10 @@ def _gradient(policy: Policy, rollouts: Sequence[Rollout], advantages: Tensor, r
         difference = (logprobs.detach() - drawn).abs()
         losses.append(loss.detach())
         measured.append(sums | {"entropy": entropy.sum(), "difference": difference.sum(), "largest": difference.max()})
-    return float(sum(losses)), measured
+    if teaching:
+        processes.sum_gradients(policy.model.parameters())
+    found = processes.of_all(lambda: (float(sum(losses)), [{name: value.cpu() for name, value in part.items()} for part in measured]))
+    return sum(loss for loss, _ in found), [part for _, parts in found for part in parts]
 
 
 def truncated_weights(policy_logprobs: Tensor, drawn_logprobs: Tensor, *, most: float = 2.0) -> Tensor:
@@ -327,11 +338,12 @@ def for_reading(asked: Sequence[Problem], rollouts: Sequence[Rollout], rewards: 
 class _Run(Run):
     """A run with its reference and the answers it keeps."""
 
-    def __init__(self, policy: Policy, recipe: GRPORecipe, folder: Path, seed: int, watchers: Sequence[Callable[[Row], None]]) -> None:
+    def __init__(self, policy: Policy, recipe: GRPORecipe, folder: Path, seed: int, watchers: Sequence[Callable[[Row], None]],
+                 writes: bool) -> None:
         self.seed, self.kept = seed, MetricsLog(folder / "rollouts.jsonl")
         # Longer training, or checkpoints at other steps, goes through the same steps.
         super().__init__(policy.model, recipe, folder, steps=recipe.steps, settings={"seed": seed, **dataclasses.asdict(recipe)},
-                         may_differ=frozenset({"steps", "checkpoint_every"}), watchers=watchers, logs=[self.kept.path.name],
+                         may_differ=frozenset({"steps", "checkpoint_every"}), watchers=watchers, logs=[self.kept.path.name], writes=writes,
                          reference=copy.deepcopy(policy.model).requires_grad_(False) if recipe.beta else None)
 
     def refresh_reference(self) -> None:
@@ -340,7 +352,8 @@ class _Run(Run):
             self.reference.load_state_dict(self.model.state_dict())
 
     def keep(self, asked: Sequence[Problem], rollouts: Sequence[Rollout], rewards: Rewards, advantages: Tensor) -> None:
-        self.kept.append(*for_reading(asked, rollouts, rewards, advantages, self.recipe, step=self.step, seed=self.seed))
+        if self.writes:
+            self.kept.append(*for_reading(asked, rollouts, rewards, advantages, self.recipe, step=self.step, seed=self.seed))
 
     def look(self, asked: Sequence[Problem], rollouts: Sequence[Rollout], rewards: Rewards, measured: Row) -> None:
         """End the step: one row of metrics, an alarm if there is cause for one, and a checkpoint when it is time."""

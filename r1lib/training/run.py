@@ -103,13 +103,15 @@ class Run:
     """The optimizer and the files of a run, which it opens anew or where it stopped.
 
     settings: what must be equal to go on, but for those that `may_differ`; logs: files of rows that go back with the metrics.
-    step: how many are behind it. `R1Error`: the folder holds another run, a longer one, or metrics without a state.
+    writes: False for one that follows another in the same folder, writes nothing and tells no watcher. step: how many are behind it.
+    `R1Error`: the folder holds another run, a longer one, or metrics without a state.
     """
 
     def __init__(self, model: PreTrainedModel, recipe: Any, folder: str | Path, *, steps: int, settings: Mapping[str, Any],
                  may_differ: frozenset[str], watchers: Sequence[Callable[[Row], None]], reference: nn.Module | None = None,
-                 logs: Sequence[str] = ()) -> None:
+                 logs: Sequence[str] = (), writes: bool = True) -> None:
         self.model, self.recipe, self.folder, self.steps, self.watchers = model, recipe, Path(folder), steps, watchers
+        self.writes = writes
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=recipe.betas,
                                            weight_decay=recipe.weight_decay, fused=True)
         self.reference, self.settings = reference, settings
@@ -125,7 +127,7 @@ class Run:
             raise R1Error(f"{folder}: holds a run of {self.step} steps, more than steps={steps}. Use another folder, or more steps.")
         self.tokens = notes["num_tokens"]
         last = self.step if self.step == steps else self.step - 1               # a finished run keeps its last evaluation
-        for log in (self.log, *(MetricsLog(self.folder / name) for name in logs)):
+        for log in (self.log, *(MetricsLog(self.folder / name) for name in logs)) if writes else ():
             log.truncate_after(last)
         self.rows = self.log.rows()
         if found is None:
@@ -139,10 +141,11 @@ class Run:
             self.save()
 
     def write(self, row: Row) -> None:
-        self.log.append(row)
         self.rows.append(row)
-        for watcher in self.watchers:
-            watcher(row)
+        if self.writes:
+            self.log.append(row)
+            for watcher in self.watchers:
+                watcher(row)
 
     def is_evaluated(self) -> bool:
         return bool(self.rows) and self.rows[-1]["step"] == self.steps
@@ -153,12 +156,14 @@ class Run:
     def stop(self, cause: str) -> History:
         """Save, and say how it ended. The STOP file has done its work and goes, so that the next call goes on."""
         self.save()
-        (self.folder / "STOP").unlink(missing_ok=True)
+        if self.writes:
+            (self.folder / "STOP").unlink(missing_ok=True)
         return History(self.rows, interrupted=True, reason=f"stopped by {cause} after {self.step} of {self.steps} steps")
 
     def save(self) -> None:
-        checkpoint.save(self.folder, step=self.step, settings=self.settings, notes={"num_tokens": self.tokens}, model=self.model,
-                        optimizer=self.optimizer, reference=self.reference)
+        if self.writes:
+            checkpoint.save(self.folder, step=self.step, settings=self.settings, notes={"num_tokens": self.tokens}, model=self.model,
+                            optimizer=self.optimizer, reference=self.reference)
 
     def peak_gb(self) -> float:
         """The most memory held so far, of the device that the model lies on."""
@@ -218,7 +223,7 @@ def uninterrupted() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, before)
     if waiting:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)          # to whoever heard it before: most often a KeyboardInterrupt
 
 
 def require_finite(step: int, loss: float, norm: float, rate: float, optimizer: torch.optim.Optimizer) -> None:
