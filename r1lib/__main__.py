@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--profile", default="cpu", help="smoke, cpu or gpu; gpu+trl+vllm for other trainers, gpu+smollm2 for a larger base "
                      "(default: %(default)s)")
     run.add_argument("--seed", type=int, default=0)
-    run.add_argument("--base", help="a base model of data/ or a folder, instead of the profile's")
+    run.add_argument("--base", help="a base model of data/, a folder, or a name of the hub, instead of the profile's")
     run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE",
                      help="settings of the stage and its recipe, such as steps=100 combine=gated domains=math,logic; "
                           "of a stage that it needs: zero.steps=40")

@@ -20,16 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from r1lib import paper, rewards, text
+from r1lib import optional, paper, rewards, text
 from r1lib.curation import cold_start, judges
 from r1lib.errors import R1Error
 from r1lib.policy import Policy
 from r1lib.rewards.accuracy import unboxed
-from r1lib.sampling import Sampler, SamplingSettings
+from r1lib.sampling import Sampler, SamplingSettings, many
 from r1lib.seeds import derive
 from r1lib.tasks import Problem
 
-_PROBLEMS_A_CALL = 64                  # what one call of the sampler is given, so that progress can be told between calls
 _RESAMPLES = 2000
 
 # Answers are judged by a rule, programs by their tests.
@@ -470,30 +469,20 @@ def _write_json(made: Evaluation, path: Path) -> None:
 
 
 def _write_parquet(made: Evaluation, path: Path) -> None:
-    arrow, parquet = _arrow()
+    arrow = optional.arrow()
     columns = {column.name: [getattr(c, column.name) for c in made.completions] for column in dataclasses.fields(Completion)}
     for name in ("accuracy", "format"):
         columns[name] = arrow.array(columns[name], type=arrow.float64())         # a column of None alone has no type otherwise
     of_problem = {name: [getattr(problem, name) for problem, _ in made.pairs()] for name in _SHOWN}
     head = {**{name: getattr(made, name) for name in _HEAD}, "problems": [dataclasses.asdict(problem) for problem in made.problems]}
     table = arrow.table(columns | of_problem).replace_schema_metadata({_METADATA: json.dumps(head, ensure_ascii=False)})
-    parquet.write_table(table, path)
+    arrow.parquet.write_table(table, path)
 
 
 def _read_parquet(path: Path) -> dict[str, Any]:
-    table = _arrow()[1].read_table(path)
+    table = optional.arrow().parquet.read_table(path)
     head = json.loads(table.schema.metadata[_METADATA]) if table.schema.metadata else {}
     return {**head, "completions": table.drop_columns(list(_SHOWN)).to_pylist()}
-
-
-def _arrow() -> tuple[Any, Any]:
-    """pyarrow, which is only asked for where a table is: the rest of the package does without."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise R1Error("parquet files need pyarrow: `pip install pyarrow`, or use a path that ends in .json.") from None
-    return pyarrow, pyarrow.parquet
 
 
 def spread(problems: Sequence[Problem], count: int | None) -> list[Problem]:
@@ -513,12 +502,9 @@ def evaluate(sampler: Sampler, problems: Sequence[Problem], *, samples: int, set
     The result is a function of the weights, the problems in their order, the settings and the seed.
     """
     _require_something(problems, samples)                    # said before any sampling
-    rollouts = []
-    for start in range(0, len(problems), _PROBLEMS_A_CALL):
-        some = problems[start:start + _PROBLEMS_A_CALL]
-        rollouts += sampler.sample([prompt(problem.question) for problem in some], samples, settings, seed=derive("evaluate", seed, start))
-        if progress:
-            progress(start + len(some), len(problems))
+    rollouts = many.answers(sampler, [prompt(problem.question) for problem in problems], samples, settings,
+                            seed=derive("evaluate", seed),
+                            told=lambda done: progress(done, len(problems)) if progress else None)
     asked = [problem for problem in problems for _ in range(samples)]
     grades = _grade(mix or JUDGES, asked, [rollout.text for rollout in rollouts])
     completions = tuple(

@@ -41,7 +41,7 @@ from r1lib.evaluation import Evaluation
 from r1lib.policy import Policy
 from r1lib.profiles import Profile
 from r1lib.rewards import preference
-from r1lib.sampling import Rollout, Sampler, SamplingSettings, vllm
+from r1lib.sampling import Rollout, Sampler, SamplingSettings, many, vllm
 from r1lib.sampling.torch import TorchSampler
 from r1lib.search import process_reward
 from r1lib.search.process_reward import Marked, StepModel, StepModelRecipe
@@ -60,7 +60,7 @@ R = TypeVar("R")
 # The paper adds STEM, which has no place in so small a world.
 REASONING = ("math", "code", "logic")
 _RULES = ("accuracy_reward", "code_reward", "format_reward", "language_consistency_reward")        # of every RL after the cold start
-_PROBLEMS_A_CALL = 64
+_LOOKED_AT = 64                                            # general questions that are trained on
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
@@ -109,18 +109,18 @@ class Job:
 
     def answers(self, stage: str, problems: Sequence[Problem], samples: int, *, temperature: float) -> list[Rollout]:
         """`samples` answers of a stage's model to each problem; `prompt_index` is the problem's place."""
-        sampler, prompt, told = self.sampler(self.policy(stage)), prompt_of(stage), time.monotonic()
-        asking = SamplingSettings(max_new_tokens=self.profile.answer_tokens, temperature=temperature)
-        rollouts: list[Rollout] = []
-        for start in range(0, len(problems), _PROBLEMS_A_CALL):
-            some = problems[start:start + _PROBLEMS_A_CALL]
-            drawn = sampler.sample([prompt(problem.question) for problem in some], samples, asking,
-                                   seed=derive("collected", self.name, stage, self.seed, start))
-            rollouts += [dataclasses.replace(rollout, prompt_index=start + rollout.prompt_index) for rollout in drawn]
-            if time.monotonic() - told > 10 or len(rollouts) == samples * len(problems):
+        told = time.monotonic()
+
+        def tell(done: int) -> None:
+            nonlocal told
+            if time.monotonic() - told > 10 or done == len(problems):
                 told = time.monotonic()
-                print(f"{self.name}: {len(rollouts)} of {samples * len(problems)} answers of {stage} sampled", flush=True)
-        return rollouts
+                print(f"{self.name}: {done * samples} of {len(problems) * samples} answers of {stage} sampled", flush=True)
+
+        prompt = prompt_of(stage)
+        return many.answers(self.sampler(self.policy(stage)), [prompt(problem.question) for problem in problems], samples,
+                            SamplingSettings(max_new_tokens=self.profile.answer_tokens, temperature=temperature),
+                            seed=derive("collected", self.name, stage, self.seed), told=tell)
 
     def kept(self, kind: type[R], make: Callable[[], Sequence[R]], *, name: str = "data") -> list[R]:
         """The rows of <name>.jsonl, which are made if there is no such file, and written whole or not at all."""
@@ -234,8 +234,11 @@ class Stage:
         """The stages that must be there before this one."""
         return tuple(name for name in (self.parent, *self.uses) if name != "base")
 
-    def share(self, job: Job) -> None:
-        """Make what several stages read and none of them owns, before they are trained at the same time."""
+    def prepare(self, job: Job) -> None:
+        """What takes all cores, or what several stages read, before this one is trained beside others on a core of its own.
+
+        Whatever is made here `learn` finds, and makes itself where nothing was prepared.
+        """
 
     def learn(self, job: Job) -> tuple[Any, History]:
         """Train; returns the model, which has `save`, and what is left of the run."""
@@ -320,8 +323,14 @@ class ColdStart(Stage):
     endpoint: str = ""
     model: str = ""
 
+    def prepare(self, job: Job) -> None:
+        self.selected(job)
+
     def learn(self, job: Job) -> tuple[Policy, History]:
-        return _fine_tune(job, self.parent, job.selected(lambda: self.select(job)))
+        return _fine_tune(job, self.parent, self.selected(job))
+
+    def selected(self, job: Job) -> list[Example]:
+        return job.selected(lambda: self.select(job))
 
     def select(self, job: Job) -> Selection:
         problems = job.problems(self.domains, self.problems)
@@ -490,7 +499,7 @@ class AllScenariosRL(Stage):
         helpful, safe = job.reward_model("rm_helpful"), job.reward_model("rm_safe")
         reward = rewards.RewardMix({**rules.parts, "helpful_reward": preference.helpful(helpful), "safe_reward": preference.safe(safe)})
         general = tasks.stream(self.general, seed=job.seed)
-        practised = [problem for problem in general.batch(0, _PROBLEMS_A_CALL) if problem.domain == "general"]
+        practised = [problem for problem in general.batch(0, _LOOKED_AT) if problem.domain == "general"]
         problems = tasks.Phases(tasks.stream(self.domains, seed=job.seed), general, change=job.recipe.steps - self.preference_steps,
                                 share=self.general_share)
         return _reinforce(job, self.parent, problems, reward, sets=self.sets, practised=practised, helpful=helpful)
@@ -535,7 +544,7 @@ class Distilled1M(Stage):
     def needed(self) -> tuple[str, ...]:
         return (self.teacher,)
 
-    def share(self, job: Job) -> None:
+    def prepare(self, job: Job) -> None:
         self.taught(job)
 
     def learn(self, job: Job) -> tuple[Policy, History]:

@@ -33,23 +33,18 @@ class Policy:
     folder: Path | None = None
 
     @classmethod
-    def load(
-        cls, folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, hub: bool = False,
-    ) -> "Policy":
+    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> "Policy":
         """Read a model folder, ready to sample from.
 
-        A folder that is missing, damaged or not a model is an `R1Error` that names it. Only with `hub=True` may a name like "owner/model"
-        that is no local path be looked up on the Hugging Face hub. Code that comes with a model is never run, pickled weights never read.
+        A folder that is missing, damaged or not a model is an `R1Error` that names it. Code that comes with a model is never run, pickled
+        weights are never read, and no hub is asked.
         """
-        name, local = str(folder), None
-        if not (hub and "/" in name and not Path(name).exists()):
-            local = whole_folder(Path(folder))
-            name = str(local)
-        safely = dict(trust_remote_code=False, local_files_only=local is not None)
+        local = whole_folder(Path(folder))
+        safely = dict(trust_remote_code=False, local_files_only=True)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(name, **safely)
+            tokenizer = AutoTokenizer.from_pretrained(str(local), **safely)
             model, found = AutoModelForCausalLM.from_pretrained(
-                name, dtype=dtype, use_safetensors=True, output_loading_info=True, **safely)
+                str(local), dtype=dtype, use_safetensors=True, output_loading_info=True, **safely)
         except Exception as error:       # what these raise for a folder that is no model is of any type, `Exception` itself included
             raise R1Error(f"{folder}: cannot be read as a language model ({first_line(error)}).") from error
         if found["missing_keys"]:        # transformers would go on with random weights in their place

@@ -8,9 +8,10 @@ learnt from), evaluation.json, state/ (to go on from after a kill), and lineage.
 finished last of all. What the stages are stands in `pipeline`.
 """
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from r1lib import evaluation as evaluations
+from r1lib import hub, paths, pipeline, profiles, rewards, tasks
 from r1lib import lineage as lineages
-from r1lib import paths, pipeline, profiles, rewards, tasks
 from r1lib.errors import R1Error
 from r1lib.evaluation import Variant
 from r1lib.pipeline import STAGES, Job, Stage, Watcher
@@ -54,14 +55,16 @@ class StageRun:
 
 
 def base_folder(base: str) -> Path:
-    """The folder of a base model: a name in data/, one that was prepared, or a path."""
+    """The folder of a base model: a name in data/, one that was prepared, a path, or a name on the Hugging Face hub (`hub`)."""
     for folder in (paths.data() / base, paths.bases() / base, Path(base)):
         if folder.is_dir():
             return folder
     if base == profiles.SMOLLM2:
         raise R1Error(f"base model {base!r} is not there yet. Make it, in a minute on a GPU: python -m r1lib prepare")
+    if hub.is_name(base):
+        return hub.model_folder(base)
     known = sorted(folder.name for folder in paths.data().glob("base-*"))
-    raise R1Error(f"base model {base!r} is neither one of {', '.join(known)} in {paths.data()} nor a folder.")
+    raise R1Error(f"base model {base!r} is neither one of {', '.join(known)} in {paths.data()} nor a folder, nor owner/model of the hub.")
 
 
 def configure(name: str, *, profile: str, settings: Mapping[str, Any] | None = None) -> tuple[Stage, Recipe]:
@@ -144,18 +147,18 @@ def run(name: str, *, profile: str, seed: int = 0, base: str | None = None, sett
 
 def _learn(stage: Stage, job: Job) -> StageRun:
     """Train the stage, or go on with it; all that it needs is there."""
-    if job.processes.count > 1 and type(job.recipe) is not GRPORecipe:
+    recipe = job.recipe
+    if job.processes.count > 1 and type(recipe) is not GRPORecipe:
         alone = dataclasses.replace(job, processes=ALONE)
         if job.processes.of_first(lambda: _learn(stage, alone).finished):
             return _loaded(job, loaded=False)
         return StageRun(job.name, job.folder, job.policy(stage.parent), [], finished=False, loaded=False)
     lineage = job.processes.of_first(lambda: _begun(stage, job))
-    started = time.time()
-    try:
+    steps = f", {recipe.steps} steps of {recipe.prompts_per_step} x {recipe.samples_per_prompt} answers" if hasattr(recipe, "steps") else ""
+    print(f"{job.name}: trained from {stage.parent if stage.parent != 'base' else job.base.name} into {lineages.shown(job.folder)}{steps}.",
+          flush=True)
+    with _counted(job, lineage):
         model, history = stage.learn(job)
-    except R1Error as error:
-        raise R1Error(f"stage {job.name}: {error}") from error
-    lineage["seconds"] += time.time() - started
 
     def keep() -> None:
         if not history.interrupted:
@@ -168,16 +171,23 @@ def _learn(stage: Stage, job: Job) -> StageRun:
 
 def _begun(stage: Stage, job: Job) -> dict[str, Any]:
     """The lineage of a stage that is about to be trained, new or found, when all has been checked that can be."""
-    recipe, lineage = job.recipe, _known(stage, job)
+    lineage = _known(stage, job)
     made_from = _made_from(stage, job) | {"parents": {parent: lineages.weights_sha256(job.model(parent)) for parent in stage.needed()}}
     if lineage:
         _require_same_parents(job, lineage["parents"])
     job.policy("base")                                     # before the lineage is written: a base that cannot be read binds no folder
-    lineage = lineage or lineages.begin(job.folder, made_from)
-    steps = f", {recipe.steps} steps of {recipe.prompts_per_step} x {recipe.samples_per_prompt} answers" if hasattr(recipe, "steps") else ""
-    print(f"{job.name}: trained from {stage.parent if stage.parent != 'base' else job.base.name} into {lineages.shown(job.folder)}{steps}.",
-          flush=True)
-    return lineage
+    return lineage or lineages.begin(job.folder, made_from)
+
+
+@contextlib.contextmanager
+def _counted(job: Job, lineage: dict[str, Any]) -> Iterator[None]:
+    """Around a stage's work: its seconds go into the lineage, its name in front of an error."""
+    started = time.time()
+    try:
+        yield
+    except R1Error as error:
+        raise R1Error(f"stage {job.name}: {error}") from error
+    lineage["seconds"] += time.time() - started
 
 
 def _made_from(stage: Stage, job: Job) -> dict[str, Any]:
@@ -243,7 +253,10 @@ def run_side_by_side(asked: Mapping[str, Mapping[str, Any]], *, profile: str, se
                 there[folder] = there.get(folder) or _before(parent, job, base=base, settings=told[label]["settings"])
                 if not there[folder].finished:
                     raise R1Error(f"{parent}, which {label} needs, was stopped before it was finished: execute this again to go on.")
-            stage.share(job)
+            lineage = _begun(stage, job)
+            with _counted(job, lineage):
+                stage.prepare(job)
+            lineages.write(job.folder, lineage)
         try:
             finished = side_by_side({label: partial(train, label) for label in missing}, hear=hear, apart=True)
         except KeyboardInterrupt:

@@ -29,9 +29,10 @@ from r1lib.training.metrics import Progress  # noqa: E402
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default="base-3m", help="a base model of data/, or a folder")
+    parser.add_argument("--base", default="base-3m", help="a base model of data/, a folder, or a name of the hub")
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--problems", nargs=2, metavar=("BENCHMARK", "FILE"), help="such as gsm8k train.jsonl, instead of the miniature's")
+    parser.add_argument("--problems", nargs=2, metavar=("BENCHMARK", "FILE"),
+                        help="such as gsm8k train.jsonl, instead of the miniature's; of the hub, hf://datasets/owner/name/file")
     parser.add_argument("--rollouts", default="generate", help="generate, vllm, or a server's address (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

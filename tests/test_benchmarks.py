@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from r1lib import rewards, tasks
@@ -114,6 +116,13 @@ def test_a_row_that_is_wrong_is_named(tmp_path: Path, name: str, change: dict, s
     assert "file.jsonl, row 1: " in str(error.value) and said in str(error.value)
 
 
+@pytest.mark.parametrize("name", ROWS)
+def test_parquet_holds_the_problems_of_json_lines(tmp_path: Path, name: str) -> None:
+    row = ROWS[name] | ({"kwargs": [{"num_words": None}]} if name == "ifeval" else {})          # a table has every argument in every row
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "file.parquet")
+    assert read(name, tmp_path / "file.parquet") == read(name, written(tmp_path, row))
+
+
 def test_files_that_are_none_of_theirs(tmp_path: Path) -> None:
     for content, said in (("", "holds no problems"), ("{", "row 1: not JSON"), ("[1]", "row 1: not an object"), ("[{]", "not JSON"),
                           ("3\n", "not an object with fields, but 3")):
@@ -121,8 +130,11 @@ def test_files_that_are_none_of_theirs(tmp_path: Path) -> None:
         with pytest.raises(R1Error, match=said):
             read("gsm8k", tmp_path / "x.jsonl")
     (tmp_path / "x.parquet").write_bytes(b"PAR1\xff\xfe")
-    with pytest.raises(R1Error, match="of parquet files make JSON lines first"):
+    with pytest.raises(R1Error, match=r"x.parquet: not a parquet file"):
         read("gsm8k", tmp_path / "x.parquet")
+    (tmp_path / "x.bin").write_bytes(b"PAR1\xff\xfe")
+    with pytest.raises(R1Error, match="x.bin: not UTF-8 text"):
+        read("gsm8k", tmp_path / "x.bin")
     with pytest.raises(R1Error, match="there is no such file"):
         read("gsm8k", tmp_path / "y.jsonl")
     with pytest.raises(R1Error, match="benchmark 'gsm' is not known: choose one of gsm8k"):

@@ -55,7 +55,7 @@ class Script:
     def __init__(self, answers: dict[str, Sequence[str]], cut: Sequence[str] = ()) -> None:
         self.answers, self.cut, self.calls = answers, cut, []
 
-    def sample(self, prompts: Sequence[str], samples: int, settings: SamplingSettings, *, seed: int) -> list[Rollout]:
+    def sample(self, prompts: Sequence[str], samples: int, settings: SamplingSettings, *, seed: int, first: int = 0) -> list[Rollout]:
         self.calls.append((len(prompts), samples, seed))
         rollouts = []
         for i, prompt in enumerate(prompts):

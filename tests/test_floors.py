@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "r1lib"
 FLOORS = (
-    {"__init__", "errors", "machine", "optional", "paper", "paths", "profiles", "seeds", "side_by_side",
+    {"__init__", "errors", "hub", "machine", "optional", "paper", "paths", "profiles", "seeds", "side_by_side",
      "text"},
     {"tasks", "rewards"},
     {"policy", "sampling"},

@@ -124,19 +124,9 @@ def test_a_bad_folder_is_one_line_that_names_it(message, tiny_policy, tmp_path):
     assert message in line and str(folder) in line and "\n" not in line
 
 
-def test_a_hub_name_is_looked_up_only_when_asked_for(monkeypatch):
+def test_a_name_of_the_hub_is_no_folder():
     with pytest.raises(R1Error, match="owner/model: no such model folder"):
         Policy.load("owner/model")
-    seen = []
-
-    def hub(name, **options):
-        seen.append((name, options))
-        raise OSError("no network in a test")
-
-    monkeypatch.setattr("r1lib.policy.AutoTokenizer.from_pretrained", hub)
-    with pytest.raises(R1Error, match="owner/model: cannot be read"):
-        Policy.load("owner/model", hub=True)
-    assert seen == [("owner/model", {"trust_remote_code": False, "local_files_only": False})]
 
 
 def test_a_tokenizer_without_a_fast_back_end_decodes_too(tiny_policy):

@@ -6,7 +6,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, Qwen2Conf
 
 from r1lib.errors import R1Error
 from r1lib.policy import Policy, log_probabilities
-from r1lib.sampling import SamplingSettings
+from r1lib.sampling import SamplingSettings, many
 from r1lib.sampling import torch as ours
 from r1lib.sampling.torch import TorchSampler, draw
 
@@ -310,3 +310,21 @@ def test_settings_that_mean_nothing_are_one_line(wrong):
     with pytest.raises(R1Error, match=next(iter(wrong))) as caught:
         SamplingSettings(**{"max_new_tokens": 8, **wrong})
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------------
+# Many prompts
+
+@pytest.mark.parametrize("a_call", [2048, 10, 1])
+def test_many_prompts_are_answered_as_by_one_call(a_call, tiny_policy, monkeypatch):
+    monkeypatch.setattr(many, "_ANSWERS_A_CALL", a_call)
+    prompts, settings, told = [f"the {number}" for number in range(11)], SamplingSettings(12), []
+    sampler = TorchSampler(tiny_policy)
+    whole = sampler.sample(prompts, 3, settings, seed=5)
+    found = many.answers(sampler, prompts, 3, settings, seed=5, told=told.append)
+    assert told == {2048: [11], 10: [3, 6, 9, 11], 1: list(range(1, 12))}[a_call]
+    assert ids_of(found) == ids_of(whole) and [one.prompt_index for one in found] == [one.prompt_index for one in whole]
+
+
+def test_no_prompts_need_no_answers(tiny_policy):
+    assert many.answers(TorchSampler(tiny_policy), [], 3, SamplingSettings(12), seed=5) == []

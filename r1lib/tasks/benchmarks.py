@@ -5,8 +5,8 @@ is trained on stands in what is measured on.
     train, report = decontaminate(train, {"MATH-500": read("math", "math500.jsonl")})
     problems = Mixture({"gsm8k": train, "countdown": countdown(1000, seed=0)}, weights={"gsm8k": 3, "countdown": 1}, seed=0)
 
-Files are JSON lines or one JSON list, with the fields that their authors gave them. Nothing is fetched, and none of these files ships with
-the project. With `datasets`, `load_dataset("openai/gsm8k", "main")["train"].to_json("gsm8k_train.jsonl")` writes one.
+Files are JSON lines, one JSON list, or parquet, with the fields that their authors gave them. None of them ships with the project. A file
+of the Hugging Face hub is named by its address, hf://datasets/owner/name/file, and fetched once if that is allowed (`hub`).
 """
 
 import ast
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r1lib import seeds, text
+from r1lib import hub, optional, seeds, text
 from r1lib.errors import R1Error
 from r1lib.tasks.problem import LEVELS, Problem
 
@@ -188,11 +188,12 @@ READERS: dict[str, Reader] = {"gsm8k": _gsm8k, "math": _math, "aime": _aime, "hu
 def read(name: str, file: str | Path) -> list[Problem]:
     """The problems of a published file: gsm8k, math (MATH and MATH-500), aime, humaneval, mbpp, ifeval or countdown.
 
+    file: a path, or an address on the hub, hf://datasets/owner/name/file.
     `R1Error` that names the file and the row for one that is no object, lacks a field, or holds NaN; for a file that is none of theirs.
     """
     if name not in READERS:
         raise R1Error(f"benchmark {name!r} is not known: choose one of {', '.join(READERS)}.")
-    file = Path(file)
+    file = hub.data_file(str(file)) if str(file).startswith("hf://") else Path(file)
     problems = [READERS[name](_Fields(row, f"{file}, row {number}")) for number, row in _rows(file)]
     if not problems:
         raise R1Error(f"{file}: holds no problems.")
@@ -200,13 +201,18 @@ def read(name: str, file: str | Path) -> list[Problem]:
 
 
 def _rows(file: Path) -> list[tuple[int, Row]]:
-    """The objects of a file of JSON lines or of one JSON list, with their numbers, from 1."""
+    """The objects of a parquet file, of JSON lines or of one JSON list, with their numbers, from 1."""
     if not file.is_file():
         raise R1Error(f"{file}: there is no such file of problems.")
+    if file.suffix == ".parquet":
+        try:
+            return list(enumerate(optional.arrow().parquet.read_table(file).to_pylist(), 1))
+        except (OSError, ValueError) as error:
+            raise R1Error(f"{file}: not a parquet file ({str(error).splitlines()[0]}).") from None
     try:
         written = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise R1Error(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}); of parquet files make JSON lines first.") from None
+        raise R1Error(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
     if written.lstrip().startswith("["):
         try:
             rows = list(enumerate(json.loads(written), 1))
