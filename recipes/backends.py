@@ -1,6 +1,7 @@
 """Every trainer on the same task from the same start: does the reward rise, and how long does a step take?
 
     python recipes/backends.py --out results/h200                                     # on a GPU with requirements-gpu.txt
+    python recipes/backends.py --out results/h200 --backends ours+server trl+server   # beside recipes/vllm_server.sh on another GPU
     python recipes/backends.py --out /tmp/try --device cpu --model base-0.4m --steps 2 --prompts 4 --backends ours trl
 
 Each runs in a process of its own, for at most --seconds. backends.csv gets a line a step: backend, model, step, reward, seconds, and
@@ -8,6 +9,7 @@ backends.json what else there is to know: held-out accuracy before and after wit
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import subprocess
@@ -19,12 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-BACKENDS = ("ours", "trl", "ours+vllm", "trl+vllm", "unsloth")
+ALONE = ("ours", "trl", "ours+vllm", "trl+vllm", "unsloth")
+BACKENDS = (*ALONE, "ours+server", "trl+server")
 
 
 def one(job: argparse.Namespace) -> dict:
     """Train by one backend; metrics.jsonl lies in the folder, the accuracies are returned."""
     backend, _, rollouts = job.one.partition("+")
+    rollouts = job.server if rollouts == "server" else rollouts
     if backend == "unsloth":
         import unsloth  # noqa: F401        before everything that it changes
     from r1lib import evaluation, machine, rewards, stages, tasks
@@ -49,11 +53,9 @@ def one(job: argparse.Namespace) -> dict:
     before, started = accuracy(), time.perf_counter()
     task = dict(problems=tasks.stream(["math"], seed=0), reward=rewards.mix(), recipe=recipe, folder=job.folder, seed=0,
                 watchers=[Progress(20)])
-    if job.one == "ours+vllm":
-        with vllm.sampler_of("vllm", policy) as drawing:
+    if backend == "ours":
+        with vllm.sampler_of(rollouts, policy) if rollouts else contextlib.nullcontext(sampler) as drawing:
             grpo.train(policy, sampler=drawing, **task)
-    elif backend == "ours":
-        grpo.train(policy, sampler=sampler, **task)
     else:
         (trl if backend == "trl" else lora).train(policy, rollouts=rollouts or "generate", **task)
     seconds = time.perf_counter() - started
@@ -77,7 +79,8 @@ def versions() -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
+    parser.add_argument("--backends", nargs="+", default=list(ALONE), choices=BACKENDS)
+    parser.add_argument("--server", default="http://localhost:8000", help="of vLLM, for the backends that end in +server")
     parser.add_argument("--model", default="base-3m")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=30)

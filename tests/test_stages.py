@@ -491,6 +491,25 @@ def test_stages_side_by_side_end_in_the_same_weights(smoke: Path, graph: Path, t
         assert tree(smoke / name / "model") == tree(graph / "smoke" / name / "model"), name
 
 
+def test_data_made_before_stages_part_lie_in_a_folder_that_says_what_for(smoke: Path, graph: Path, two_cores: None,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("dev1", "v3"):
+        shutil.rmtree(smoke / name)
+    before: list[dict] = []
+    prepare = pipeline.ColdStart.prepare
+
+    def watched(stage: pipeline.ColdStart, job: pipeline.Job) -> None:
+        before.append(read_lineage(job.folder))
+        prepare(stage, job)
+        assert (job.folder / "data_reasoning.jsonl").exists() and not (job.folder / "metrics.jsonl").exists()
+
+    monkeypatch.setattr(pipeline.ColdStart, "prepare", watched)
+    assert all(run.finished for run in stages.run_side_by_side({"dev1": {}, "v3": {}}, profile="smoke").values())
+    (begun,), after = before, read_lineage(smoke / "dev1")
+    assert not begun["finished"] and begun["parents"] == after["parents"] and begun["seconds"] == 0 < after["seconds"]
+    assert tree(smoke / "dev1" / "model") == tree(graph / "smoke" / "dev1" / "model")
+
+
 def test_one_that_stops_is_named_and_the_same_call_goes_on(smoke: Path, graph: Path, two_cores: None) -> None:
     for name in ("rm_helpful", "rm_safe"):
         shutil.rmtree(smoke / name)
