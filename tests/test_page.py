@@ -21,3 +21,8 @@ def test_changes_of_nothing_are_an_empty_panel():
     page.changes(panel, {"not judged": {"value": None, "low": None, "high": None}})
     assert not panel.texts
     board.png(figure)
+
+
+def test_a_band_has_no_negative_nought():
+    assert page.band({"value": -0.0004, "low": -0.05, "high": 0.0004}) == "0.0 [-5.0, 0.0]"
+    assert page.band({"value": None, "low": None, "high": None}) == "–"

@@ -98,7 +98,7 @@ def band(interval: Interval, unit: float = 100, digits: int = 1) -> str:
     if interval["value"] is None:
         return "–"
     value, low, high = (interval[name] * unit for name in ("value", "low", "high"))
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:z.{digits}f} [{low:z.{digits}f}, {high:z.{digits}f}]"            # z: no "-0"
 
 
 def stage_table(caption: str, measured: Mapping[str, Mapping[str, Interval]]) -> None:
