@@ -34,6 +34,7 @@ from r1lib.training.metrics import MetricsLog
 Evidence = dict[str, Interval]                               # name -> {"value", "low", "high"}; without what could not be measured
 Record = dict[str, Any]                                      # a row of ledger.json
 
+_FINDINGS_PROFILE = "cpu"                                    # in which results/findings.csv was measured
 _MINUS = " minus "                                           # of two that were not measured in pairs
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; the last one for more of them, which errs on the wide side.
 _T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
@@ -280,11 +281,25 @@ def judge(evidence: Mapping[int, Mapping[str, Interval]], claims: Sequence[Claim
 
 
 def of_runs(profile: str, seeds: Sequence[int] | None = None) -> list[Record]:
-    """The ledger of what lies in runs/<profile>/: of the notebooks' run, or of these seeds."""
-    if seeds is None:
-        seed = seed_of(profile)
-        return judge({seed: gather(profile, seed=seed, runs=paths.runs(profile))})
-    return judge({seed: gather(profile, seed=seed, runs=run_folder(profile, seed)) for seed in seeds})
+    """The ledger of what lies in runs/<profile>/: of the notebooks' run, or of these seeds.
+
+    What no notebook has the time to measure, the ablations, the ledger of the notebooks' run takes from the project's own findings, where
+    these are of the same profile. Such a record says so (`taken_from`), and has the seeds of those.
+    """
+    if seeds is not None:
+        return judge({seed: gather(profile, seed=seed, runs=run_folder(profile, seed)) for seed in seeds})
+    seed = seed_of(profile)
+    records = judge({seed: gather(profile, seed=seed, runs=paths.runs(profile))})
+    if profile != _FINDINGS_PROFILE or not findings_file().exists():
+        return records
+    known = judge(read_findings(findings_file()))
+    return [{**theirs, "taken_from": "results/findings.csv"} if _too_long(record) and theirs["seeds"] else record
+            for record, theirs in zip(records, known, strict=True)]
+
+
+def _too_long(record: Record) -> bool:
+    """Whether nothing was measured because no notebook does."""
+    return bool(record["missing"]) and all(name.startswith("ablations/") for name in record["missing"])
 
 
 def keep(profile: str, seeds: Sequence[int] | None = None) -> list[Record]:
@@ -309,7 +324,7 @@ def _record(claim: Claim, evidence: Mapping[int, Mapping[str, Interval]]) -> Rec
         "theirs": claim.theirs and list(claim.theirs), "ours": shown and shown["value"],
         "interval": [shown["low"], shown["high"]] if shown and None not in shown.values() else None, "unit": rule.unit,
         "origin": rule.origin, "side": rule.side, "seeds": seeds, "rule": _rule_of(claim),
-        "verdict": together(verdicts), "notebook": claim.notebook, "evidence": known, "missing": missing}
+        "verdict": together(verdicts), "notebook": claim.notebook, "evidence": known, "missing": missing, "taken_from": None}
 
 
 def _within(interval: Interval, unit: Unit) -> Interval:
@@ -367,6 +382,11 @@ def chosen(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
 def file(profile: str) -> Path:
     """Where the ledger of a run lies."""
     return paths.runs(profile) / "ledger.json"
+
+
+def findings_file() -> Path:
+    """What the project itself has measured, with several seeds."""
+    return paths.root() / "results" / "findings.csv"
 
 
 def write(records: Sequence[Record], path: Path) -> None:

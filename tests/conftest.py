@@ -1,5 +1,6 @@
 """Fixtures for every test: a random model of twenty thousand parameters with a real tokenizer, made in milliseconds, and an endpoint."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -53,3 +54,11 @@ def server() -> Iterator[Server]:
     running = Server()
     yield running
     running.close()
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As in a terminal: who is started in the background ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -484,8 +484,8 @@ def test_an_interrupted_run_returns_what_there_is_and_goes_on(tmp_path, straight
     assert timeless(history.rows) == timeless(straight[1].rows)
 
 
-def test_an_interrupt_while_learning_waits_until_the_step_is_whole(tmp_path, straight, monkeypatch):
-    policy, real, calls, handler = fresh_policy(), grpo._gradient, [], signal.getsignal(signal.SIGINT)
+def test_an_interrupt_while_learning_waits_until_the_step_is_whole(tmp_path, straight, monkeypatch, interruptible):
+    policy, real, calls = fresh_policy(), grpo._gradient, []
 
     def gradient(*arguments):
         calls.append(1)
@@ -497,7 +497,7 @@ def test_an_interrupt_while_learning_waits_until_the_step_is_whole(tmp_path, str
     history = stateful_run(tmp_path, policy=policy)
     assert history.interrupted and len(calls) == 4
     assert timeless(history.rows) == timeless(straight[1].rows)[:2]
-    assert signal.getsignal(signal.SIGINT) is handler               # whoever starts us in the background ignores the signal
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert timeless(stateful_run(tmp_path, policy=policy).rows) == timeless(straight[1].rows)
 
 

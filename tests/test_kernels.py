@@ -23,9 +23,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are for
 
 @pytest.fixture(scope="module", autouse=True)
 def forked() -> Iterator[None]:
+    others = set(psutil.Process().children(recursive=True))
     with kernels.forked():
         yield
-        children = psutil.Process().children(recursive=True)
+        children = set(psutil.Process().children(recursive=True)) - others
     psutil.wait_procs(children, timeout=20)
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert KernelProvisionerFactory.instance().default_provisioner_name == "local-provisioner"

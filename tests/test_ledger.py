@@ -148,6 +148,24 @@ def test_the_notebooks_run_need_not_have_seed_0(measured: Path) -> None:
     assert one(ledger.of_runs(PROFILE, [0]), "regains")["verdict"] == "not measured"
 
 
+def test_what_is_too_long_for_a_notebook_comes_from_the_projects_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R1_RUNS", str(tmp_path))
+    (tmp_path / "cpu").mkdir()
+    taken = [record for record in ledger.of_runs("cpu") if record["taken_from"]]
+    assert {record["name"] for record in taken} == {"length_limit", "clip_range", "grpo"}
+    assert all(record["taken_from"] == "results/findings.csv" and record["seeds"] == [0, 1, 2] for record in taken)
+    assert all(record == {**own, "taken_from": "results/findings.csv"}
+               for record, own in zip(taken, ledger.chosen(ledger.judge(ledger.read_findings(ledger.findings_file())),
+                                                           [record["name"] for record in taken]), strict=True))
+    assert not [record for record in ledger.of_runs("cpu", [0]) if record["taken_from"]]               # a seed is judged by its own
+    findings.kept("ablations", lambda: {"long_minus_short": interval(0.3, 0.2, 0.4)}, runs=tmp_path / "cpu", seed=0, made_from={},
+                  notebook="04_r1_zero")
+    own = one(ledger.of_runs("cpu"), "length_limit")
+    assert own["taken_from"] is None and own["seeds"] == [0] and own["ours"] == 0.3                    # as is what this run has measured
+    (tmp_path / "smoke").mkdir()
+    assert not [record for record in ledger.of_runs("smoke") if record["taken_from"]]                  # nor is another profile's run
+
+
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # Findings of experiments
 

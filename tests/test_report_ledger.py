@@ -47,6 +47,16 @@ def test_who_is_judged_by_fewer_seeds_says_so() -> None:
     assert "here, single seed (4)" in single and "only" not in single.replace("only a real model", "")
 
 
+def test_what_another_run_measured_says_so() -> None:
+    own = ledger.judge({4: EVIDENCE})
+    mixed = [{**theirs, "taken_from": "elsewhere.csv"} if theirs["name"] == "pure_rl" else record
+             for record, theirs in zip(own, FULL, strict=True)]
+    table = " ".join(shown.table(mixed, 300).split())
+    assert "here, single seed (4)" in table and "not of this run: 2 seeds of elsewhere.csv" in table
+    told = shown.explained(ledger.chosen(mixed, ["pure_rl"])[0])
+    assert "verdict   reproduced, by seeds 0, 1 of elsewhere.csv" in told
+
+
 def test_every_verdict_is_counted() -> None:
     said = shown.counted(FULL)
     assert said.startswith(f"{len(CLAIMS)} claims: 2 reproduced, ") and "8 that only a real model can show" in said

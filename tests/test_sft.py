@@ -323,7 +323,7 @@ def test_an_interrupted_run_returns_what_there_is_and_goes_on(tmp_path, straight
     assert timeless(whole_run(tmp_path, policy).rows) == timeless(straight[1].rows)
 
 
-def test_an_interrupt_while_learning_waits_until_the_step_is_whole(tmp_path, straight, monkeypatch):
+def test_an_interrupt_while_learning_waits_until_the_step_is_whole(tmp_path, straight, monkeypatch, interruptible):
     policy, real, calls = fresh_policy(), sft._gradient, []
 
     def gradient(*arguments):

@@ -87,7 +87,7 @@ def test_an_empty_prompt_is_named(tiny_policy: Policy) -> None:
 
 def gradient(policy: Policy, rollouts: Sequence[Rollout], recipe: grpo.GRPORecipe, advantages: torch.Tensor) -> torch.Tensor:
     policy.model.zero_grad()
-    grpo._gradient(policy, rollouts, advantages, recipe, None)
+    grpo._gradient(policy, rollouts, advantages, recipe, None, grpo.ALONE)
     return torch.cat([parameter.grad.flatten() for parameter in policy.model.parameters()])
 
 

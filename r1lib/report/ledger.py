@@ -31,8 +31,8 @@ def counted(records: Sequence[Record]) -> str:
 
 
 def seeds_of(records: Sequence[Record]) -> list[int]:
-    """Every seed that some verdict goes by."""
-    return sorted({seed for record in records for seed in record["seeds"]})
+    """Every seed of this run that some verdict goes by."""
+    return sorted({seed for record in records if not record["taken_from"] for seed in record["seeds"]})
 
 
 def ours(record: Record) -> str:
@@ -57,6 +57,8 @@ def _here(records: Sequence[Record]) -> str:
 
 
 def _ours_and_seeds(record: Record, records: Sequence[Record]) -> str:
+    if record["taken_from"]:
+        return f"{ours(record)}, not of this run: {len(record['seeds'])} seeds of {record['taken_from']}"
     fewer = record["seeds"] and record["seeds"] != seeds_of(records)
     return ours(record) + (f", seed {' and '.join(map(str, record['seeds']))} only" if fewer else "")
 
@@ -98,7 +100,8 @@ def explained(record: Record) -> str:
 
 def _seeds(record: Record) -> str:
     seeds = record["seeds"]
-    return "no seed" if not seeds else f"a single seed ({seeds[0]})" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    said = "no seed" if not seeds else f"a single seed ({seeds[0]})" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    return f"{said} of {record['taken_from']}" if record["taken_from"] else said
 
 
 def markdown(records: Sequence[Record]) -> str:
@@ -128,11 +131,20 @@ def show(profile: str, seeds: Sequence[int] | None = None) -> list[Record]:
         "Nothing was measured in this run." if not by else
         f"All verdicts are of seed {by[0]} only: their intervals are over problems, and say nothing about another training run."
         if len(by) == 1 else f"The intervals hold what differs between problems and between the seeds {', '.join(map(str, by))}.")
-        + _waiting(records))
+        + _taken(records) + _waiting(records))
     rows = [[_coloured(record["verdict"]), _sourced(record), record["paper"], _unbroken(_ours_and_seeds(record, records)), record["rule"],
              record["notebook"][:2]] for record in records]
     page.sheet("The claims ledger", ["verdict", "claim", "the paper", _here(records), "the rule", "nb"], rows)
     return records
+
+
+def _taken(records: Sequence[Record]) -> str:
+    """Which verdicts are not of this run."""
+    taken = [record for record in records if record["taken_from"]]
+    if not taken:
+        return ""
+    return (f" {len(taken)} verdicts are not of this run but of the project's own findings ({taken[0]['taken_from']}), because what they "
+            "go by takes too long for a notebook; they say so.")
 
 
 def _waiting(records: Sequence[Record]) -> str:

@@ -103,7 +103,7 @@ def findings(profile: str, seeds: Sequence[int], experiments: Sequence[str] = tu
         for experiment in experiments:
             importlib.import_module(EXPERIMENTS[experiment]).measure(profile=profile, seed=seed, runs=ledger.run_folder(profile, seed))
             print(f"seed {seed}, {experiment}: measured", flush=True)
-    file, known = _findings_file(), {}
+    file, known = ledger.findings_file(), {}
     if file.exists():
         known = ledger.read_findings(file)
     for seed in seeds:
@@ -117,16 +117,12 @@ def findings(profile: str, seeds: Sequence[int], experiments: Sequence[str] = tu
 
 def claims() -> None:
     """Judge every claim by results/findings.csv and write results/ledger.json, results/ledger.png and the README's table."""
-    records = ledger.judge(ledger.read_findings(_findings_file()))
+    records = ledger.judge(ledger.read_findings(ledger.findings_file()))
     out = paths.root() / "results"
     ledger.write(records, out / "ledger.json")
     (out / "ledger.png").write_bytes(board.png(shown.picture(records)))
     _into_readme("ledger", f"Made by `python -m r1lib results --only ledger` from `results/findings.csv`.\n\n{shown.markdown(records)}")
     print(shown.table(records))
-
-
-def _findings_file() -> Path:
-    return paths.root() / "results" / "findings.csv"
 
 
 def _folder(profile: str, seed: int, stage: str) -> Path:
