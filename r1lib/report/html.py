@@ -118,7 +118,7 @@ def index_page(profile: str, entries: Sequence[Entry], machine: str, curve: byte
     seconds, peak = sum(entry.seconds for entry in entries), max((entry.peak_bytes for entry in entries), default=0)
     verdict = (f'<strong class="failed">{failed} failed</strong>, ' if failed else "") + f"<strong>{done} of {len(entries)} done</strong>"
     body = [f'<header><p class="over">r1lib</p><h1>{PROJECT}</h1><p>Profile <code>{_text(profile)}</code>: {verdict}, '
-            f"{_duration(seconds)}, at most {_size(peak)} of memory.</p></header><main>"]
+            f"{_duration(seconds)} of notebooks, at most {_size(peak)} of memory.</p></header><main>"]
     if caption:
         picture = f'<img src="data:image/png;base64,{base64.b64encode(curve).decode()}" alt="{_text(caption)}">' if curve else ""
         body.append(f"<figure>{picture}<figcaption>{_text(caption)}</figcaption></figure>")
