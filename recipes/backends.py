@@ -64,10 +64,10 @@ def one(job: argparse.Namespace) -> dict:
 
 def steps(folder: Path, backend: str, model: str) -> list[dict]:
     """The lines of the table that a run has left, whole or broken off."""
-    file = folder / "metrics.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    from r1lib.training.metrics import MetricsLog
+
     return [{"backend": backend, "model": model, "step": row["step"], "reward": round(row["reward"], 4),
-             "seconds": round(row["step_time"], 3)} for row in rows if "reward" in row]
+             "seconds": round(row["step_time"], 3)} for row in MetricsLog(folder / "metrics.jsonl").rows() if "reward" in row]
 
 
 def versions() -> dict[str, str]:

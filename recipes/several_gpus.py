@@ -80,8 +80,9 @@ def train_by_lot(folder: Path, settings: dict) -> None:
 
 def steps(folder: Path, engine: str, model: str, gpus: int) -> list[dict]:
     """The lines of the table that a run has left, whole or broken off."""
-    file = folder / "metrics.jsonl"
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    from r1lib.training.metrics import MetricsLog
+
+    rows = MetricsLog(folder / "metrics.jsonl").rows()
     taken = dict(zip(PARTS, ("step_time", "time/sample", "time/reward", "time/learn"), strict=True))
     return [{"engine": engine, "model": model, "gpus": gpus, "step": row["step"], "reward": round(row["reward"], 4),
              "length": round(row["completions/mean_length"], 2),

@@ -72,8 +72,9 @@ class VLLMSampler:
         self.difference: dict[str, float] = {}
 
     def sample(self, prompts: Sequence[str], samples: int, settings: SamplingSettings, *, seed: int, first: int = 0) -> list[Rollout]:
-        """`samples` answers to each prompt, prompt by prompt: sample j of prompt i is at [i * samples + j]; `first` as in `Sampler`.
+        """`samples` answers to each prompt, prompt by prompt: sample j of prompt i is at [i * samples + j].
 
+        first: parts that begin at other places draw other numbers, but not those that they would have drawn in one call.
         `R1Error` when the policy finds the drawn tokens far less or more probable than the engine did.
         """
         prompt_ids, stops = self.policy.encode(prompts), sorted(self.policy.stop_ids)
