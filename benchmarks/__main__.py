@@ -39,6 +39,7 @@ JOBS: dict[str, list[tuple[str, str, tuple[int, int], list[str], tuple[str, ...]
         ("step", "base-3m", (16, 8), [*_MINIATURE, "--precision", "bfloat16"], ("trl --peer-batch 32", "trl --peer-batch 32 --peer-bf16")),
     ],
     "h200": [
+        ("rollout", "base-3m", (64, 8), [*_GPU, "--natural", "--tokens", "128"], ("vllm",)),
         ("rollout", "base-3m", (64, 16), [*_GPU, "--natural", "--tokens", "128"], ("vllm",)),
         ("rollout", "base-3m", (64, 32), [*_GPU, "--natural", "--tokens", "128"], ("vllm",)),
         ("rollout", "base-3m", (128, 32), [*_GPU, "--natural", "--tokens", "128"], ("vllm",)),

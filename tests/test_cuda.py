@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 
 from r1lib import paths, tasks, text
 from r1lib.policy import Policy
@@ -20,11 +21,11 @@ def load(device: str) -> Policy:
     return Policy.load(paths.data() / "base-3m", device=device)
 
 
-@pytest.mark.parametrize("copied", [0, 256], ids=["shared prompts", "copied prompts"])
-def test_a_gpu_gives_the_answers_of_a_cpu(copied, monkeypatch):
-    habits = ours._HABITS["cuda"]
+@pytest.mark.parametrize(("kernels", "copied"), [(True, 0), (False, 0), (False, 256)], ids=["kernels", "shared prompts", "copied prompts"])
+def test_a_gpu_gives_the_answers_of_a_cpu(kernels, copied, monkeypatch):
     monkeypatch.setitem(ours._HABITS, "cuda", ours._Habits(512, False, 8, fewest_rows=16, slots=32, width=32, copied=copied))
-    assert habits.rows == 2048
+    if not kernels:
+        monkeypatch.setattr(ours, "_kernels", lambda device, dtype: None)
     expected = TorchSampler(load("cpu")).sample(PROMPTS, 8, SETTINGS, seed=3)
     sampler = TorchSampler(load("cuda"))
     for repetition in range(3):                              # for real, recorded, replayed
@@ -34,7 +35,47 @@ def test_a_gpu_gives_the_answers_of_a_cpu(copied, monkeypatch):
         differences = [abs(a - b) for mine, its, equal in zip(rollouts, expected, same, strict=True) if equal
                        for a, b in zip(mine.logprobs, its.logprobs, strict=True)]
         assert max(differences) < 1e-3
-    assert sum(graph is not None for graph in next(iter(sampler._batches.values())).recordings.values()) > 4
+    assert bool(sampler._network.kernels) == kernels
+    recordings = next(iter(sampler._batches.values())).recordings
+    assert sum(graph is not None for graph in recordings.values()) >= (3 if kernels else 5)        # of 96, 48 and 24 rows, and of slots
+
+
+@pytest.mark.parametrize("shape", [dict(hidden_size=64, num_attention_heads=4, num_key_value_heads=2),
+                                   dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=3),
+                                   dict(hidden_size=256, num_attention_heads=14, num_key_value_heads=2, head_dim=128)],
+                         ids=["two share", "each its own", "seven share"])
+@pytest.mark.parametrize("kind", ["Qwen2", "Qwen3", "Llama"])
+def test_kernels_compute_what_torch_computes(kind, shape, monkeypatch):
+    if kind != "Qwen3" and "head_dim" in shape:
+        shape = shape | {"hidden_size": 14 * 128}                                        # of which a head is a part
+    policy = load("cpu")
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=policy.model.config.vocab_size, intermediate_size=96, num_hidden_layers=2, max_position_embeddings=512, **shape)
+    torch.manual_seed(0)
+    policy.model = getattr(transformers, f"{kind}ForCausalLM")(config).to("cuda")
+    settings = SamplingSettings(100, temperature=0.7)
+    found = TorchSampler(policy).sample(PROMPTS, 4, settings, seed=1)
+    monkeypatch.setattr(ours, "_kernels", lambda device, dtype: None)
+    expected = TorchSampler(policy).sample(PROMPTS, 4, settings, seed=1)
+    same = [a.ids == b.ids for a, b in zip(found, expected, strict=True)]
+    assert sum(same) >= 0.95 * len(same)
+    assert max(abs(x - y) for a, b, equal in zip(found, expected, same, strict=True) if equal
+               for x, y in zip(a.logprobs, b.logprobs, strict=True)) < 1e-4
+
+
+def test_where_triton_fails_torch_does_the_work(monkeypatch, capsys):
+    from r1lib.sampling import triton
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("Failed to find C compiler.")
+
+    monkeypatch.setattr(triton, "attend", fails)
+    triton.works.cache_clear()
+    sampler = TorchSampler(load("cuda"))
+    assert len(sampler.sample(PROMPTS[:1], 2, SamplingSettings(8), seed=0)) == 2
+    assert sampler._network.kernels is None
+    assert capsys.readouterr().out.count("does without triton, which would be faster: Failed to find C compiler.") == 1
+    triton.works.cache_clear()
 
 
 def test_a_replay_reads_the_weights_of_its_moment():

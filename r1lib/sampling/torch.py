@@ -5,7 +5,8 @@ Where `model.generate` and serving engines lose their time, and what is done her
 - a prompt is run and stored once, not once per answer, and its answers attend to it in one matrix product;
 - key/value heads are not repeated until there are as many as query heads; the query heads that share one are rows of a matrix product;
 - answers that have ended leave the batch, and the last ones move into the gaps;
-- on a GPU a step is recorded once and then replayed (a CUDA graph): hundreds of small kernels start without Python or a scheduler between.
+- on a GPU a step is recorded once and then replayed (a CUDA graph): its kernels start without Python or a scheduler between, and what
+  would be ten small kernels is one (`sampling/triton.py`).
 
 A token is drawn by inverting the distribution function at one uniform number, which belongs to (seed, prompt, sample, step) alone. So an
 answer does not depend on the answers that are computed beside it, on `max_rows`, or on when its neighbours end. (Matrix products of another
@@ -17,6 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -158,6 +161,15 @@ class _Weights:
             part.copy_(source)
 
 
+def _kernels(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
+    """`sampling.triton`, where it can be used."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return None
+    from r1lib.sampling import triton
+
+    return triton if triton.works(device, dtype) else None
+
+
 def _places(model: torch.nn.Module) -> list[tuple[torch.device, torch.dtype, int]]:
     """Where each weight lies, and as what."""
     return [(weight.device, weight.dtype, weight.data_ptr()) for weight in model.parameters()]
@@ -175,6 +187,7 @@ class _Network:
         self.eps = config.rms_norm_eps
         self.smallest_square = torch.tensor(self.eps)
         self.cpu_float32 = self.device.type == "cpu" and dtype == torch.float32
+        self.kernels = _kernels(self.device, dtype)
         self.longest = config.max_position_embeddings
         self._kept: list[_Weights] = []
         self.embedding = self._keep(model.model.embed_tokens.weight)
@@ -246,25 +259,33 @@ class _Network:
         both = torch.bmm(x.expand(2, *x.shape), weight.unflatten(0, (2, -1)).mT)
         return both if bias is None else both.add_(bias.view(2, 1, -1))
 
-    def hidden(self, ids: Tensor, cos: Tensor, sin: Tensor, attend: Callable[[int, Tensor, Tensor], Tensor]) -> Tensor:
-        """[tokens] ids and their rotary angles [tokens, 1, dim] -> [tokens, hidden size] behind the last norm.
+    def hidden(self, ids: Tensor, attend: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """[tokens] ids -> [tokens, hidden size] behind the last norm.
 
-        attend(layer, queries [tokens, heads, dim], keys and values [tokens, 2, kv_heads, dim]) -> [tokens, heads * dim].
+        attend(layer, joint queries, keys and values [tokens, heads + 2 * kv_heads, dim], not turned yet) -> [tokens, heads * dim].
         """
         x = self.embedding[ids]
-        for index, (norm, qkv, qk_norms, out, mlp_norm, gate_up, down) in enumerate(self.layers):
-            joint = qkv(self.norm(x, norm)).view(len(x), -1, self.dim)                             # [tokens, heads + 2 * kv_heads, dim]
-            turning = joint[:, :self.heads + self.kv_heads]
-            if qk_norms:                                          # Qwen3 norms each head
-                parts = turning.split([self.heads, self.kv_heads], dim=1)
-                turning.copy_(torch.cat([self.norm(part, weight) for part, weight in zip(parts, qk_norms, strict=True)], dim=1))
-            turned = turning.roll(self.dim // 2, dims=-1)         # rotary embedding: the halves of a head are the coordinates that turn
-            turning.mul_(cos).addcmul_(turned, sin)
-            memory = joint[:, self.heads:].unflatten(1, (2, self.kv_heads))
-            x = out(attend(index, joint[:, :self.heads], memory), x)
-            gate, up = self.halves(self.norm(x, mlp_norm), *gate_up)
-            x = down(F.silu(gate, inplace=True).mul_(up), x)
+        for index, (norm, qkv, _, out, mlp_norm, gate_up, down) in enumerate(self.layers):
+            x = out(attend(index, qkv(self.norm(x, norm)).view(len(x), -1, self.dim)), x)
+            x = down(self.gated(self.norm(x, mlp_norm), *gate_up), x)
         return self.norm(x, self.final_norm)
+
+    def gated(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The gated linear unit of x [tokens, hidden size]; weight and bias give gate and up side by side."""
+        if self.kernels:
+            return self.kernels.gated(F.linear(x, weight, bias))
+        gate, up = self.halves(x, weight, bias)
+        return F.silu(gate, inplace=True).mul_(up)
+
+    def turned(self, layer: int, joint: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries [tokens, heads, dim], keys and values [tokens, 2, kv_heads, dim], turned by their rotary angles [tokens, 1, dim]."""
+        turning, qk_norms = joint[:, :self.heads + self.kv_heads], self.layers[layer][2]
+        if qk_norms:                                              # Qwen3 norms each head
+            parts = turning.split([self.heads, self.kv_heads], dim=1)
+            turning.copy_(torch.cat([self.norm(part, weight) for part, weight in zip(parts, qk_norms, strict=True)], dim=1))
+        turned = turning.roll(self.dim // 2, dims=-1)             # the halves of a head are the coordinates that turn
+        turning.mul_(cos).addcmul_(turned, sin)
+        return joint[:, :self.heads], joint[:, self.heads:].unflatten(1, (2, self.kv_heads))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[tokens, hidden size] -> [tokens, vocabulary], float32."""
@@ -281,7 +302,8 @@ class _Batch:
 
     Keys and values lie in two tensors [layer, key or value, prompt or row, kv head, slot, dim]. `prompt_memory` holds each prompt once,
     padded on the right, and all answers to it read it there. `own_memory` holds what each row has written so far, its token of step t in
-    slot t. The rows still being written fill the first places, in any order; of `prompts`, too, the first are those still read.
+    slot t. The rows still being written fill the first places, in any order; of `prompts`, too, the first are those still read. (With
+    kernels only the rows' names move: their memory, and the prompts, stay where they are.)
 
     All that a step reads and writes is allocated once, because a recording replays on the very same memory. What changes from step to step
     but not from replay to replay are the sizes: how many rows are written and how many slots are attended to.
@@ -293,7 +315,7 @@ class _Batch:
         steps, layers, kv_heads, dim = settings.max_new_tokens, len(network.layers), network.kv_heads, network.dim
         new = partial(torch.zeros, device=device)
         self.cos, self.sin = network.tables(width + steps)
-        copied = width <= network.habits.copied or rows <= network.habits.few
+        copied = not network.kernels and (width <= network.habits.copied or rows <= network.habits.few)
         self.copied = width if copied else 0                                  # slots of a row that hold a copy of its prompt
         self.prompt_memory = new(layers, 2, prompts, kv_heads, width, dim, dtype=network.dtype)
         # Exact shapes read no slot before it is written. Others do, and hide it by a weight of 0: it must hold numbers, for 0 * nan is nan.
@@ -328,7 +350,8 @@ class _Batch:
         self.ended.zero_()
         self.step.zero_()
         self.line = 0
-        self.line_up()
+        if not self.network.kernels:
+            self.line_up()
 
     def answer(self, uniform: Tensor) -> list[tuple[list[int], list[float], bool]]:
         """Write all answers: (ids, log-probabilities, finished) of each. uniform: [answers, max_new_tokens], their random numbers."""
@@ -343,8 +366,7 @@ class _Batch:
                 if not going:
                     break
                 self.shrink(going if habits.exact else self._half(going))
-            slots = min(steps, _up(written, jump))
-            self.write(slots)
+            self.write(steps if self.network.kernels else min(steps, _up(written, jump)))
             written += 1
         stopped = self.stops[self.all_ids[:, :written]]
         finished = stopped.any(dim=1)
@@ -357,7 +379,10 @@ class _Batch:
 
     def draw(self, logits: Tensor) -> None:
         """Draw the next token of each row and note it; logits: [rows, vocabulary]."""
-        answer = self.answer_of[:self.rows]
+        answer, kernels = self.answer_of[:self.rows], self.network.kernels
+        if kernels and not self.settings.top_k and self.settings.top_p == 1:
+            return kernels.draw(logits, self.uniform, answer, self.step, self.settings.temperature, self.ids, self.all_ids,
+                                self.all_logprobs, self.ended, self.stops)
         ids, logprobs = draw(logits, self.uniform[answer, self.step], self.settings)
         self.all_ids[answer, self.step], self.all_logprobs[answer, self.step] = ids, logprobs
         self.ids[:self.rows] = ids
@@ -382,16 +407,17 @@ class _Batch:
         return next((graph.pool() for graph in list(self.recordings.values())[:-1] if graph is not None), None)
 
     def write_now(self, slots: int) -> None:
-        position = self.length[:self.rows] + self.step
-        logits = self.read(self.ids[:self.rows], self.cos[position], self.sin[position], slots)
+        logits = self.read(self.ids[:self.rows], slots)
         self.step += 1
         self.draw(logits)
 
     def read_prompts(self) -> Tensor:
         """Compute each prompt once; the logits of every row's first token: [rows, vocabulary]."""
         place, position = self.prompt_place, self.prompt_place[1]
+        cos, sin = self.cos[position], self.sin[position]
 
-        def attend(layer: int, queries: Tensor, memory: Tensor) -> Tensor:
+        def attend(layer: int, joint: Tensor) -> Tensor:
+            queries, memory = self.network.turned(layer, joint, cos, sin)
             # Only attention sees pads. They are on the right, hidden from the prompt by the causal mask and from the answers by `bias`.
             self.prompt_memory[layer].permute(1, 3, 0, 2, 4)[place] = memory
             q = queries.new_zeros(self.prompts, self.width, *queries.shape[1:])
@@ -399,15 +425,34 @@ class _Batch:
             attended = F.scaled_dot_product_attention(q.transpose(1, 2), *self.prompt_memory[layer], is_causal=True, enable_gqa=True)
             return attended.transpose(1, 2)[place].view(len(queries), -1)
 
-        hidden = self.network.hidden(self.prompt_ids, self.cos[position], self.sin[position], attend)
+        hidden = self.network.hidden(self.prompt_ids, attend)
         if self.copied:
             self.own_memory[..., :self.width, :] = self.prompt_memory[:, :, self.prompt]
         return self.network.logits(hidden[self.prompt_end])[self.prompt]
 
-    def read(self, ids: Tensor, cos: Tensor, sin: Tensor, slots: int) -> Tensor:
+    def read(self, ids: Tensor, slots: int) -> Tensor:
         """Take in one more token of each row, attending to so many of its own slots; the logits of the next: [rows, vocabulary]."""
-        attend = (self.attention_to_copies if self.copied else self.attention_in_two_parts)(slots)
-        return self.network.logits(self.network.hidden(ids, cos, sin, attend))
+        if self.network.kernels:
+            return self.network.logits(self.network.hidden(ids, self.attention_in_one_kernel()))
+        position = self.length[:self.rows] + self.step
+        cos, sin = self.cos[position], self.sin[position]
+        attention = (self.attention_to_copies if self.copied else self.attention_in_two_parts)(slots)
+
+        def attend(layer: int, joint: Tensor) -> Tensor:
+            return attention(layer, *self.network.turned(layer, joint, cos, sin))
+
+        return self.network.logits(self.network.hidden(ids, attend))
+
+    def attention_in_one_kernel(self) -> Callable[[int, Tensor], Tensor]:
+        """The kernel finds by itself what there is of a row's prompt and of its own slots: no copies, no masks, no sizes to record."""
+        network = self.network
+
+        def attend(layer: int, joint: Tensor) -> Tensor:
+            return network.kernels.attend(
+                joint, self.cos, self.sin, self.prompt_memory[layer], self.own_memory[layer], self.prompt, self.length, self.answer_of,
+                self.step, heads=network.heads, norms=network.layers[layer][2], eps=network.eps)
+
+        return attend
 
     def attention_to_copies(self, slots: int) -> Callable[[int, Tensor, Tensor], Tensor]:
         """Where each row holds its prompt in its first slots, all that it sees lies in one place."""
@@ -483,11 +528,12 @@ class _Batch:
         if rows == self.rows:
             return
         kept = _closed(self.ended[:self.rows], rows)
-        _move(self.own_memory[..., :self.copied + int(self.step), :], kept)
+        if not self.network.kernels:                              # which find a row's memory by its answer
+            _move(self.own_memory[..., :self.copied + int(self.step), :], kept)
         for state in (self.answer_of, self.prompt, self.length, self.ids, self.ended):
             state[:rows] = state[kept]
         self.rows = rows
-        if self.copied:
+        if self.copied or self.network.kernels:
             return
         if self.network.habits.exact:
             unread = self.prompt[:rows].bincount(minlength=self.prompts) == 0
@@ -498,7 +544,7 @@ class _Batch:
             new_place[kept_prompts] = torch.arange(len(kept_prompts), device=unread.device)
             self.prompt[:rows], self.prompts = new_place[self.prompt[:rows]], len(kept_prompts)
         self.line_up()
-        if rows <= self.network.habits.few:
+        if rows <= self.network.habits.few:                       # zero on a GPU
             self.copy_prompts()
 
     def copy_prompts(self) -> None:
