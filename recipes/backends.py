@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-ALONE = ("ours", "trl", "ours+vllm", "trl+vllm", "unsloth")
+ALONE = ("ours", "trl", "ours+vllm", "trl+vllm", "unsloth", "qlora")
 BACKENDS = (*ALONE, "ours+server", "trl+server")
 
 
@@ -29,7 +29,8 @@ def one(job: argparse.Namespace) -> dict:
     """Train by one backend; metrics.jsonl lies in the folder, the accuracies are returned."""
     backend, _, rollouts = job.one.partition("+")
     rollouts = job.server if rollouts == "server" else rollouts
-    if backend == "unsloth":
+    low_rank = backend in ("unsloth", "qlora")
+    if low_rank:
         import unsloth  # noqa: F401        before everything that it changes
     from r1lib import evaluation, machine, rewards, stages, tasks
     from r1lib.policy import Policy
@@ -40,7 +41,7 @@ def one(job: argparse.Namespace) -> dict:
     from r1lib.training.metrics import Progress
 
     precision = job.precision if job.device == "cuda" else "float32"
-    rate = job.learning_rate * (job.lora_factor if backend == "unsloth" else 1)          # LoRA bears, and needs, larger steps
+    rate = job.learning_rate * (job.lora_factor if low_rank else 1)          # LoRA bears, and needs, larger steps
     recipe = grpo.GRPORecipe(steps=job.steps, prompts_per_step=job.prompts, samples_per_prompt=16, max_new_tokens=128, learning_rate=rate,
                              evaluate_every=10_000, checkpoint_every=10_000, tokens_per_micro_batch=65_536, precision=precision)
     policy = Policy.load(stages.base_folder(job.model), device=job.device)
@@ -56,8 +57,10 @@ def one(job: argparse.Namespace) -> dict:
     if backend == "ours":
         with vllm.sampler_of(rollouts, policy) if rollouts else contextlib.nullcontext(sampler) as drawing:
             grpo.train(policy, sampler=drawing, **task)
+    elif backend == "trl":
+        trl.train(policy, rollouts=rollouts or "generate", **task)
     else:
-        (trl if backend == "trl" else lora).train(policy, rollouts=rollouts or "generate", **task)
+        lora.train(policy, lora=lora.LoRA(four_bit=backend == "qlora"), **task)
     seconds = time.perf_counter() - started
     return {"before": before, "after": accuracy(), "seconds": round(seconds, 1), "learning_rate": rate, "machine": str(machine.describe())}
 
