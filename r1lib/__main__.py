@@ -165,8 +165,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from r1lib import stages
     from r1lib.report.notebooks import run_notebooks
 
+    stages.base_of(options.profile)                         # what is missing is said now, and a model of the hub is fetched
     failed = run_notebooks(options.profile, only=options.only, seed=options.seed, store=options.store)
     if not options.only:                                    # once more, when the last notebook has found what it found
         from r1lib import ledger, lineage

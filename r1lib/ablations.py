@@ -43,7 +43,9 @@ VARIATIONS = {
 _SHARED: dict[str, dict[str, int]] = {
     "smoke": dict(answers=32, samples_per_prompt=8, steps=2, max_new_tokens=64),
     "cpu": dict(answers=128, samples_per_prompt=16, steps=12, max_new_tokens=160),
-    "gpu": dict(answers=1024, samples_per_prompt=16, steps=100, max_new_tokens=160),
+    "gpu": dict(answers=256, samples_per_prompt=16, steps=40, max_new_tokens=256),
+    "gpu+smollm2": dict(answers=1024, samples_per_prompt=16, steps=40, max_new_tokens=160),
+    "gpu+miniature": dict(answers=1024, samples_per_prompt=16, steps=100, max_new_tokens=160),
 }
 
 # finding -> the variation that it is of; GRPO, the long limit and the large group are one and the same run.
@@ -57,10 +59,9 @@ _DIFFERENCES = {"clip_default_minus_narrow": ("clip_default", "clip_narrow"), "l
 def settings(name: str, *, profile: str) -> dict[str, Any]:
     """All that a variation sets in this profile. `R1Error` for a variation or a profile that is not known."""
     profiles.get(profile)
-    if name not in VARIATIONS or profile not in _SHARED:
-        known, wrong = (VARIATIONS, f"variation {name!r}") if name not in VARIATIONS else (_SHARED, f"profile {profile!r}")
-        raise R1Error(f"{wrong} is not known to the ablations: choose one of {', '.join(known)}.")
-    shared = dict(_SHARED[profile])
+    if name not in VARIATIONS:
+        raise R1Error(f"variation {name!r} is not known to the ablations: choose one of {', '.join(VARIATIONS)}.")
+    shared = dict(_SHARED[profiles.plain(profile)])
     answers, variation = shared.pop("answers"), VARIATIONS[name]
     chosen = {**profiles.get(profile).settings.get("zero", {}), **shared, "evaluate_every": shared["steps"],
               "checkpoint_every": shared["steps"], **variation.changes}

@@ -162,8 +162,8 @@ def advice(shape: Shape, load: Load) -> list[str]:
         if load.backend != "unsloth" or (four_bit and not load.lora.four_bit):
             tried = dataclasses.replace(tried, backend="unsloth", reference=False, lora=dataclasses.replace(load.lora, four_bit=four_bit))
             if fits():
-                return [*said, f"LoRA{' on weights in four bits' if four_bit else ''} (profile gpu+unsloth): a copy of the weights is "
-                               "frozen, and small matrices learn"]
+                name, on = ("qlora", " on weights in four bits") if four_bit else ("unsloth", "")
+                return [*said, f"LoRA{on} (profile gpu+{name}): a copy of the weights is frozen, and small matrices learn"]
     while not fits() and tried.answers > 64:
         tried = dataclasses.replace(tried, answers=tried.answers // 2)
         if fits():
@@ -265,9 +265,9 @@ def examine(profile: str, *, base: str | None = None, stage: str = "zero", setti
     on_gpu = chosen.device == "cuda"
     available = here.memory_gb if not on_gpu else here.gpus[0][1] if here.gpus else None
     shape = shape_of(base)
-    load = Load(backend=backend, rollouts=chosen.rollouts, answers=recipe.prompts_per_step * recipe.samples_per_prompt,
-                answer_tokens=recipe.max_new_tokens, tokens_at_once=recipe.tokens_per_micro_batch, reference=bool(recipe.beta),
-                gpu_gb=available or Load.gpu_gb)
+    load = Load(backend=backend, rollouts=chosen.rollouts, lora=LoRA(four_bit=chosen.four_bit),
+                answers=recipe.prompts_per_step * recipe.samples_per_prompt, answer_tokens=recipe.max_new_tokens,
+                tokens_at_once=recipe.tokens_per_micro_batch, reference=bool(recipe.beta), gpu_gb=available or Load.gpu_gb)
     lock = paths.root() / ("requirements-gpu.txt" if on_gpu and (backend != "ours" or chosen.rollouts) else "requirements.txt")
     pins = packages(lock)
     faults, notes = [], []
@@ -275,7 +275,7 @@ def examine(profile: str, *, base: str | None = None, stage: str = "zero", setti
         faults.append(f"profile {profile} needs a GPU, and torch sees none. Use profile cpu; or install torch's build for CUDA "
                       "(TORCH_INDEX=https://pypi.org/simple make run) and a driver.")
     needed = {"ours": ["torch", "transformers"], "trl": ["trl", "datasets"], "unsloth": ["unsloth", "trl", "peft"]}[backend]
-    needed = needed + (["vllm"] if chosen.rollouts == "vllm" else [])
+    needed = needed + (["vllm"] if chosen.rollouts == "vllm" else []) + (["bitsandbytes"] if chosen.four_bit else [])
     if missing := [name for name in needed if not _installed(name)]:
         faults.append(f"{', '.join(missing)}: not installed. pip install -r {lock.name}, in an environment of its own.")
     if different := [package for package in pins if package.installed and not package.same]:

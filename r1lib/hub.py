@@ -34,7 +34,7 @@ def model_folder(name: str) -> Path:
     if folder.is_dir():
         return folder
     fetching = folder.with_name(folder.name + ".fetching")
-    with _asking(name, instead=f"copy the model to {folder}"):
+    with _asking(name, instead=f"copy the model to {folder}; profiles gpu+smollm2 and gpu+miniature need no hub"):
         huggingface_hub.snapshot_download(name, local_dir=fetching, allow_patterns=list(_MODEL_FILES), ignore_patterns=["*/*"])
     if not any(fetching.glob("*.safetensors")):
         raise R1Error(f"{name}: has no weights as safetensors on the hub. Take another model.")

@@ -33,10 +33,20 @@ def describe() -> Machine:
     return Machine(_cpu(), cores(), _memory_bytes() / 1e9, tuple((gpu.name, gpu.total_memory / 1e9) for gpu in gpus), _versions())
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for products of bfloat16 (AVX-512, AMX or Arm): without them float32 is faster."""
+def multiplies_bfloat16(device: str = "cpu") -> bool:
+    """Whether the processor (AVX-512, AMX or Arm) or the GPU (from Ampere on, so no T4) has instructions for products of bfloat16.
+
+    Without them float32 is faster.
+    """
+    if device != "cpu":
+        return torch.cuda.get_device_capability() >= (8, 0)
     able = getattr(torch.cpu, "get_capabilities", dict)()                       # an older torch, as in requirements-gpu.txt, may not say
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def gpu_memory_gb() -> float | None:
+    """Of the first GPU, in GB; None where torch sees none."""
+    return torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else None
 
 
 def peak_memory_gb() -> float:

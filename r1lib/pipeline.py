@@ -25,14 +25,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
 
-from r1lib import evaluation, paper, paths, rewards, tasks, text
+from r1lib import evaluation, machine, paper, paths, rewards, tasks, text
 from r1lib import lineage as lineages
 from r1lib.curation import cold_start, judges, preferences, rejection
 from r1lib.curation.selection import Selection
@@ -96,7 +96,9 @@ class Job:
 
     def sampler(self, policy: Policy) -> TorchSampler:
         """A CPU samples in float32 whatever it learns in: steps of few rows gain nothing, and a row's tokens depend on no other row."""
-        return TorchSampler(policy, dtype=torch.float32 if self.profile.device == "cpu" else getattr(torch, self.recipe.precision))
+        device = self.profile.device
+        small = device != "cpu" and self.recipe.precision == "bfloat16" and machine.multiplies_bfloat16(device)
+        return TorchSampler(policy, dtype=torch.bfloat16 if small else torch.float32)
 
     def problems(self, kinds: Sequence[str], count: int) -> list[Problem]:
         """`count` different questions of these domains or kinds, drawn anew for this stage: few of another stage's are among them."""
@@ -277,17 +279,21 @@ def _reinforce(job: Job, parent: str, problems: grpo.ProblemSource, reward: rewa
         with vllm.sampler_of(profile.rollouts, policy) if profile.rollouts else contextlib.nullcontext(sampler) as drawing:
             return policy, grpo.train(policy, sampler=drawing, learner=learner(policy) if learner else None, processes=job.processes,
                                       **task)
-    return policy, _trainer(profile.backend).train(policy, rollouts=profile.rollouts or "generate", **task)
+    train = _of(profile, "train")
+    return policy, train(policy, rollouts=profile.rollouts or "generate", **task)
 
 
-def _trainer(backend: Literal["trl", "unsloth"]) -> ModuleType:
-    """`training.trl` or `training.unsloth`, imported only now: what they stand on takes a second that most runs need not wait for."""
-    return importlib.import_module(f"r1lib.training.{backend}")
+def _of(profile: Profile, function: Literal["train", "fine_tune"]) -> Callable[..., History]:
+    """This function of `training.trl` or `training.unsloth`, imported only now: what they stand on takes a second to import."""
+    module = importlib.import_module(f"r1lib.training.{profile.backend}")
+    if profile.backend == "unsloth":
+        return partial(getattr(module, function), lora=module.LoRA(four_bit=profile.four_bit))
+    return getattr(module, function)
 
 
 def _fine_tune(job: Job, parent: str, examples: Sequence[Example]) -> tuple[Policy, History]:
     policy = job.policy(parent)
-    train = sft.train if job.profile.backend == "ours" else _trainer(job.profile.backend).fine_tune
+    train = sft.train if job.profile.backend == "ours" else _of(job.profile, "fine_tune")
     return policy, train(policy, examples=examples, recipe=job.recipe, folder=job.folder, seed=job.seed,
                          evaluate=job.look(job.sampler(policy)), watchers=job.watchers)
 

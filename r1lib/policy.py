@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging
 
 from r1lib.errors import R1Error
+
+_Movable = TypeVar("_Movable", PreTrainedModel, Tensor)
 
 logging.disable_progress_bar()      # models of a few megabytes are read in an instant; the bars would fill the notebooks
 
@@ -146,8 +149,8 @@ def _aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
-def on_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
-    """The model on this device; an `R1Error` when there is no such device here."""
+def on_device(model: _Movable, device: str | torch.device) -> _Movable:
+    """The model, or a tensor, on this device; an `R1Error` when there is no such device here."""
     try:
         return model.to(device)
     except (AssertionError, RuntimeError) as error:          # torch's ways of saying so

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from r1lib import evaluation as evaluations
 from r1lib import hub, paths, pipeline, profiles, rewards, tasks
@@ -25,7 +26,7 @@ from r1lib import lineage as lineages
 from r1lib.errors import R1Error
 from r1lib.evaluation import Variant
 from r1lib.pipeline import STAGES, Job, Stage, Watcher
-from r1lib.policy import Policy
+from r1lib.policy import Policy, on_device
 from r1lib.profiles import Profile
 from r1lib.sampling import SamplingSettings
 from r1lib.sampling.torch import TorchSampler
@@ -65,6 +66,13 @@ def base_folder(base: str) -> Path:
         return hub.model_folder(base)
     known = sorted(folder.name for folder in paths.data().glob("base-*"))
     raise R1Error(f"base model {base!r} is neither one of {', '.join(known)} in {paths.data()} nor a folder, nor owner/model of the hub.")
+
+
+def base_of(profile: str) -> Path:
+    """The folder of a profile's base, where its device is: without one, nothing is fetched."""
+    chosen = profiles.get(profile)
+    on_device(torch.empty(0), chosen.device)
+    return base_folder(chosen.base)
 
 
 def configure(name: str, *, profile: str, settings: Mapping[str, Any] | None = None) -> tuple[Stage, Recipe]:
@@ -112,7 +120,7 @@ def _start(stage: Stage, *, profile: str, base: str | None, settings: Mapping[st
     if stage.student:
         return base_folder(stage.student)
     if stage.parent == "base":
-        return base_folder(base or profiles.get(profile).base)
+        return base_folder(base) if base else base_of(profile)
     others = _of_others(settings)
     return _start(configure(stage.parent, profile=profile, settings=others)[0], profile=profile, base=base, settings=others)
 

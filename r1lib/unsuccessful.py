@@ -52,16 +52,16 @@ class Plan:
 PLANS = {
     "smoke": Plan(8, 4, 1, 4, mcts.MCTSSettings(simulations=3, children=2, max_tokens=64)),
     "cpu": Plan(60, 8, 4, 32, mcts.MCTSSettings(simulations=12)),
-    "gpu": Plan(180, 16, 8, 180, mcts.MCTSSettings(simulations=64, children=4)),
+    "gpu": Plan(60, 8, 4, 32, mcts.MCTSSettings(simulations=32, children=4)),
+    "gpu+smollm2": Plan(60, 8, 4, 32, mcts.MCTSSettings(simulations=32, children=4)),
+    "gpu+miniature": Plan(180, 16, 8, 180, mcts.MCTSSettings(simulations=64, children=4)),
 }
 
 
 def plan(profile: str) -> Plan:
-    """What is measured in this profile; `R1Error` for one that has no plan."""
+    """What is measured in this profile; `R1Error` for one that is not known."""
     profiles.get(profile)
-    if profile not in PLANS:
-        raise R1Error(f"profile {profile!r} has no plan for the unsuccessful attempts: choose one of {', '.join(PLANS)}.")
-    return PLANS[profile]
+    return PLANS[profiles.plain(profile)]
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------

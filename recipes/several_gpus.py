@@ -52,7 +52,7 @@ def command(engine: str, model: str, gpus: int, folder: Path) -> list[str]:
     start = ["torchrun", "--nproc-per-node", str(gpus)] if gpus > 1 else ["python"]
     if model == RANDOM:
         return [*start, "recipes/several_gpus.py", "--out", str(folder), "--one", json.dumps(settings)]
-    return [*start, "-m", "r1lib", "run", "--profile", "gpu", "--base", model, "--folder", str(folder),
+    return [*start, "-m", "r1lib", "run", "--profile", "gpu+miniature", "--base", model, "--folder", str(folder),
             "--set", *(f"{name}={value}" for name, value in settings.items())]
 
 

@@ -89,7 +89,8 @@ def test_a_mistake_is_one_line(arguments: str, said: str, capsys: pytest.Capture
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
-@pytest.mark.parametrize("arguments", ["evaluate --model base-0.4m --device cuda", "run --profile gpu", "pretrain"])
+@pytest.mark.parametrize("arguments", ["evaluate --model base-0.4m --device cuda", "run --profile gpu", "report --profile gpu",
+                                       "run --profile gpu+smollm2", "pretrain"])
 def test_a_missing_gpu_is_one_line(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "device 'cuda'" in refused(capsys, *arguments.split())
 

@@ -117,6 +117,7 @@ def test_every_pin_of_the_project_is_exact(name: str) -> None:
 def with_gpus(monkeypatch: pytest.MonkeyPatch, *gpus: tuple[str, float]) -> None:
     here = dataclasses.replace(machine.describe(), gpus=gpus)
     monkeypatch.setattr(machine, "describe", lambda: here)
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda: gpus[0][1] if gpus else None)
 
 
 def test_two_cores_are_enough_for_the_miniature() -> None:
@@ -136,12 +137,13 @@ def test_no_gpu_and_no_packages_are_said_with_what_to_do(monkeypatch: pytest.Mon
 
 def test_a_card_that_is_too_small_is_said_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
     with_gpus(monkeypatch, ("Tesla T4", 15.6))
-    small = doctor.examine("gpu")
-    assert small.faults == () and small.available_gb == 15.6
-    large = doctor.examine("gpu", base="Qwen/Qwen2.5-0.5B")
+    for fits in ("gpu", "gpu+miniature"):
+        assert doctor.examine(fits).faults == () and doctor.examine(fits).available_gb == 15.6
+    assert "base Qwen/Qwen2.5-0.5B" in doctor.examine("gpu").title
+    large = doctor.examine("gpu+miniature", base="Qwen/Qwen2.5-0.5B")
     assert len(large.faults) == 1 and "will not fit" in large.faults[0] and "tokens_per_micro_batch=" in large.faults[0]
     with_gpus(monkeypatch, ("NVIDIA H200", 150.0))
-    assert doctor.examine("gpu", base="Qwen/Qwen2.5-0.5B", settings={"tokens_per_micro_batch": 16_384}).faults == ()
+    assert doctor.examine("gpu+miniature", base="Qwen/Qwen2.5-0.5B", settings={"tokens_per_micro_batch": 16_384}).faults == ()
 
 
 def test_several_gpus_in_one_process_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PINS = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().split("\n") if line and not line.startswith("#"))
 LIMIT = 10_000_000
 # Imported where it is asked for; who lacks it is told what to install.
-OPTIONAL = {"lingua", "unsloth", "vllm"}
+OPTIONAL = {"lingua", "triton", "unsloth", "vllm"}
 # Paths of one machine. Written in pieces, so that this file does not hold them.
 FORBIDDEN = ["/" + folder + "/" for folder in ("work", "home", "root", "Users")]
 

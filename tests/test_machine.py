@@ -24,7 +24,7 @@ def test_the_peak_only_grows_and_sees_what_is_held() -> None:
 
 @pytest.mark.parametrize(("able", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_a_processor_that_cannot_multiply_bfloat16_is_spared(monkeypatch: pytest.MonkeyPatch, able: bool, expected: torch.dtype) -> None:
-    monkeypatch.setattr(machine, "multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr(machine, "multiplies_bfloat16", lambda device: able)
     x = torch.eye(4)
     with matrix_products_in("bfloat16", "cpu"):
         assert (x @ x).dtype == expected
@@ -37,6 +37,12 @@ def test_a_processor_that_cannot_multiply_bfloat16_is_spared(monkeypatch: pytest
 def test_what_a_processor_says_of_itself_decides(monkeypatch: pytest.MonkeyPatch, flags: dict[str, bool], expected: bool) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
     assert machine.multiplies_bfloat16() is expected
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_an_old_gpu_does_not_multiply_bfloat16(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert machine.multiplies_bfloat16("cuda") is expected
 
 
 def test_a_torch_that_does_not_say_is_not_trusted_with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

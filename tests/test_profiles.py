@@ -1,19 +1,24 @@
 """Profiles: every one of them can be run as it stands."""
 
-import pytest
+import re
 
-from r1lib import pipeline, profiles, stages, tasks, text
+import pytest
+import torch
+
+from r1lib import ablations, doctor, machine, pipeline, profiles, stages, tasks, text, unsuccessful
 from r1lib.errors import R1Error
 from r1lib.policy import Policy
 from r1lib.training.grpo import GRPORecipe
 
 each_profile = pytest.mark.parametrize("profile", profiles.PROFILES.values(), ids=lambda profile: profile.name)
+each_that_ships = pytest.mark.parametrize(
+    "profile", [profile for profile in profiles.PROFILES.values() if profile.base.startswith("base-")], ids=lambda profile: profile.name)
 
 
 @each_profile
 def test_a_profile_is_whole(profile: profiles.Profile) -> None:
     """Its settings of every stage arrive where they belong: at the stage, or at its recipe."""
-    assert profiles.get(profile.name) is profile and profiles.PROFILES[profile.name] is profile
+    assert profiles.get(profile.name) == profile == profiles.PROFILES[profile.name] or profile.name == "gpu" and torch.cuda.is_available()
     assert set(profile.settings) <= set(pipeline.STAGES)
     for name in pipeline.STAGES:
         stage, recipe = stages.configure(name, profile=profile.name)
@@ -21,10 +26,15 @@ def test_a_profile_is_whole(profile: profiles.Profile) -> None:
         assert {key: getattr(stage if hasattr(stage, key) else recipe, key) for key in chosen} == dict(chosen)
     assert profile.device in ("cpu", "cuda")
     assert profile.what_for and min(profile.held_out_samples, profile.evaluation_samples, profile.table_samples) >= 1
+    assert unsuccessful.plan(profile.name).problems and ablations.settings("plain", profile=profile.name)["steps"]
+
+
+@each_that_ships
+def test_its_base_is_there(profile: profiles.Profile) -> None:
     assert (stages.base_folder(profile.base) / "model.safetensors").is_file()
 
 
-@each_profile
+@each_that_ships
 def test_a_prompt_and_its_answer_fit_into_the_base(profile: profiles.Profile) -> None:
     """Whatever is asked, in the plain prompt and in the chat's, by every stage that samples; and the longest example of fine-tuning."""
     policy = Policy.load(stages.base_folder(profile.base))
@@ -47,7 +57,7 @@ def test_a_precision_is_the_profiles_where_a_stage_has_none_of_its_own(profile: 
 
 
 def test_smoke_is_small_and_cpu_needs_no_gpu() -> None:
-    smoke, cpu, gpu = (profiles.get(name) for name in ("smoke", "cpu", "gpu"))
+    smoke, cpu, gpu = (profiles.get(name) for name in ("smoke", "cpu", "gpu+miniature"))
     recipes = {name: [stages.configure(name, profile=profile.name)[1] for profile in (smoke, cpu, gpu)]
                for name, kind in pipeline.STAGES.items() if kind.recipe is GRPORecipe}
     for name, of_stage in recipes.items():
@@ -59,5 +69,33 @@ def test_smoke_is_small_and_cpu_needs_no_gpu() -> None:
 
 
 def test_an_unknown_profile_lists_the_known_ones() -> None:
-    with pytest.raises(R1Error, match="'laptop' is not known.*smoke, cpu, gpu"):
-        profiles.get("laptop")
+    for name in ("laptop", "laptop+trl", "gpu+small", "smollm2", "trl", "+"):
+        with pytest.raises(R1Error, match=re.escape(f"profile {name!r} is not known: choose one of smoke, cpu, gpu, gpu+smollm2, gpu+m")):
+            profiles.get(name)
+
+
+def test_behind_a_profile_stands_who_trains_and_who_draws() -> None:
+    found = profiles.get("gpu+smollm2+trl+vllm")
+    assert (found.name, found.base, found.backend, found.rollouts) == ("gpu+smollm2+trl+vllm", profiles.SMOLLM2, "trl", "vllm")
+    assert found == profiles.get("gpu+trl+smollm2+vllm").__class__(**{**vars(profiles.get("gpu+trl+smollm2+vllm")), "name": found.name})
+    assert [(profiles.get(name).backend, profiles.get(name).four_bit) for name in ("cpu", "cpu+trl", "gpu+unsloth", "gpu+qlora")] == [
+        ("ours", False), ("trl", False), ("unsloth", False), ("unsloth", True)]
+    assert unsuccessful.plan("cpu+trl") == unsuccessful.plan("cpu")
+    assert ablations.settings("short", profile="gpu+smollm2+trl") == ablations.settings("short", profile="gpu+smollm2")
+
+
+@pytest.mark.parametrize(("memory_gb", "base"), [(15.8, "0.5B"), (24, "0.5B"), (40, "0.5B"), (48, "0.5B"), (80, "1.5B"), (141, "1.5B")])
+def test_a_gpu_gets_the_largest_model_that_it_can_train(memory_gb: float, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda: memory_gb)
+    profile = profiles.get("gpu+trl")
+    assert profile.base == f"Qwen/Qwen2.5-{base}" and profile.name == "gpu+trl"
+    for name in ("zero", "dev2", "r1"):
+        _, recipe = stages.configure(name, profile="gpu")
+        load = doctor.Load(answers=recipe.prompts_per_step * recipe.samples_per_prompt, answer_tokens=recipe.max_new_tokens,
+                           tokens_at_once=recipe.tokens_per_micro_batch, gpu_gb=memory_gb)
+        assert doctor.advice(doctor.SHAPES[profile.base], load) == []
+
+
+def test_without_a_gpu_the_larger_model_is_planned_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpu_memory_gb", lambda: None)
+    assert profiles.get("gpu") == profiles.PROFILES["gpu"] and profiles.get("gpu").base == "Qwen/Qwen2.5-1.5B"

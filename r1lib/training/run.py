@@ -204,10 +204,9 @@ def sums_in_one_order(model: nn.Module) -> Iterator[None]:
 def matrix_products_in(precision: str, device: str) -> contextlib.AbstractContextManager:
     """Weights, sums and the optimizer stay in float32 whatever the products are computed in.
 
-    A processor that would have to emulate bfloat16 computes in float32 instead.
+    A processor or GPU that would have to emulate bfloat16 computes in float32 instead.
     """
-    able = device != "cpu" or machine.multiplies_bfloat16()
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16" and able)
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16" and machine.multiplies_bfloat16(device))
 
 
 @contextlib.contextmanager
