@@ -527,8 +527,10 @@ class _Batch:
         """Let all but so many rows leave, and prompts that no row reads any more; what lies last moves into the gaps."""
         if rows == self.rows:
             return
-        kept = _closed(self.ended[:self.rows], rows)
-        if not self.network.kernels:                              # which find a row's memory by its answer
+        if self.network.kernels:                                  # they find a row's memory by its answer: it need not move
+            kept = self.ended[:self.rows].argsort(stable=True)[:rows]
+        else:
+            kept = _closed(self.ended[:self.rows], rows)
             _move(self.own_memory[..., :self.copied + int(self.step), :], kept)
         for state in (self.answer_of, self.prompt, self.length, self.ids, self.ended):
             state[:rows] = state[kept]
