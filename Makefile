@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:  ## Say what there is.
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
-	@echo "  PROFILE=smoke|cpu|gpu chooses how much is trained and where (now: $(PROFILE))."
+	@echo "  PROFILE=smoke|cpu|gpu|gpu+smollm2|gpu+miniature chooses how much is trained and where (now: $(PROFILE))."
 
 run: $(READY)  ## Execute all notebooks; the result is runs/PROFILE/report/index.html.
 	$(BIN)/python -m r1lib report --profile $(PROFILE)

@@ -1,6 +1,7 @@
 """Models and data sets by their name on the Hugging Face hub, for those who allow it: HF_HUB_OFFLINE=0 in front of the command.
 
-    HF_HUB_OFFLINE=0 python -m r1lib run --profile gpu --base Qwen/Qwen2.5-1.5B
+    HF_HUB_OFFLINE=0 python -m r1lib run --profile gpu                           # Qwen2.5, as large as the GPU allows
+    HF_HUB_OFFLINE=0 python -m r1lib run --profile gpu --base owner/model
 
 What is fetched once lies in a plain folder and is found there without the hub from then on. Only weights as safetensors and JSON are
 fetched: no pickles, and none of the code that some models come with.
