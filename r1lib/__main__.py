@@ -18,8 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
     run = commands.add_parser("run", help="train a stage, or go on with it, or load it",
                               epilog="Several GPUs of a host share the work of GRPO: torchrun --nproc-per-node 2 -m r1lib run ...")
     run.add_argument("--to", default="zero", help="the stage (default: %(default)s)")
-    run.add_argument("--profile", default="cpu", help="smoke, cpu, gpu (a model of the hub), gpu+smollm2 or gpu+miniature; behind it, who trains and draws: "
-                     "gpu+trl+vllm (default: %(default)s)")
+    run.add_argument("--profile", default="cpu", help="smoke, cpu, gpu (a model of the hub), gpu+smollm2 or gpu+miniature; "
+                     "behind it, who trains and draws: gpu+trl+vllm (default: %(default)s)")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--base", help="a base model of data/, a folder, or a name of the hub, instead of the profile's")
     run.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE",
@@ -78,8 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
     prepare.set_defaults(do=_prepare)
 
     doctor = commands.add_parser("doctor", help="look at packages, GPU and memory before a run")
-    doctor.add_argument("--profile", default="cpu", help="smoke, cpu, gpu, gpu+smollm2 or gpu+miniature, with +trl, +unsloth, +qlora, +vllm "
-                        "(default: %(default)s)")
+    doctor.add_argument("--profile", default="cpu", help="smoke, cpu, gpu, gpu+smollm2 or gpu+miniature, with +trl, +unsloth, "
+                        "+qlora, +vllm (default: %(default)s)")
     doctor.add_argument("--base", help="a base model of data/, a folder, or a hub name, instead of the profile's")
     doctor.add_argument("--stage", default="zero", help="a stage that learns by GRPO (default: %(default)s)")
     doctor.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of the stage and its recipe")
