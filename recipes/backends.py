@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import csv
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,11 @@ def versions() -> dict[str, str]:
     return {package.name: package.installed for package in packages(ROOT / "requirements-gpu.txt")}
 
 
+def switches() -> str:
+    """What Unsloth was told by the environment, as it is typed in front of the command."""
+    return "".join(f"{name}={os.environ[name]} " for name in ("UNSLOTH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE") if name in os.environ)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -115,7 +121,7 @@ def main() -> None:
         said = log.read_text(errors="replace").splitlines()
         result = next((json.loads(line.removeprefix("RESULT ")) for line in said if line.startswith("RESULT ")), {"error": said[-8:]})
         found[backend] = {**result, "exit": code, "versions": versions(),
-                          "command": f"python recipes/backends.py --out results/h200 --backends {backend} --steps {job.steps} "
+                          "command": f"{switches()}python recipes/backends.py --out results/h200 --backends {backend} --steps {job.steps} "
                                      f"--prompts {job.prompts} --precision {job.precision} --seconds {job.seconds:g}"}
         lines = [line for line in lines if line["backend"] != backend] + steps(folder, backend, job.model)
         about.write_text(json.dumps(found, indent=1) + "\n")
