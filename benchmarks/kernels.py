@@ -2,8 +2,8 @@
 
     python benchmarks/kernels.py [--repetitions 5] [--json benchmarks/results/kernels.json]
 
-The same weights, prompts and draws, in bfloat16. The miniature's answers end by themselves, with at most 128 tokens, those of random
-weights at 256. Both ways are recorded as CUDA graphs; the first two calls of each, which compile and record, are not counted.
+The same weights, prompts and draws, in bfloat16. Answers end by themselves, with at most so many tokens, or all have as many. Both ways are
+recorded as CUDA graphs; the first two calls of each, which compile and record, are not counted.
 """
 
 import argparse
@@ -21,19 +21,20 @@ from benchmarks import workload  # noqa: E402
 from r1lib.sampling import SamplingSettings  # noqa: E402
 from r1lib.sampling import torch as sampler  # noqa: E402
 
-CASES = [("base-3m", 64, 8), ("base-3m", 64, 16), ("base-3m", 64, 32), ("base-3m", 128, 32), ("135m", 64, 16), ("0.5b", 64, 8),
-         ("1.5b", 16, 16)]
+CASES = [("base-3m", 64, 8, 128, True), ("base-3m", 64, 16, 128, True), ("base-3m", 64, 32, 128, True), ("base-3m", 128, 32, 128, True),
+         ("base-3m", 4, 16, 4096, False), ("135m", 64, 16, 256, False), ("0.5b", 64, 8, 256, False), ("0.5b", 4, 16, 1024, False),
+         ("1.5b", 16, 16, 256, False)]
 
 
-def rate(model: str, prompts: int, samples: int, repetitions: int, *, with_kernels: bool) -> list[float]:
+def rate(model: str, prompts: int, samples: int, tokens: int, ends: bool, repetitions: int, *, with_kernels: bool) -> list[float]:
     """Tokens/s of each repetition."""
-    ends = model not in workload.SHAPES
     policy, asked, drawn = workload.load(model, "cuda", torch.bfloat16, endless=not ends), workload.prompts(prompts), []
+    policy.model.config.max_position_embeddings = 16_384          # rotary angles know no limit; the miniature was made for 1,024
     with mock.patch.object(sampler, "_kernels", sampler._kernels if with_kernels else lambda device, dtype: None):
         ours = sampler.TorchSampler(policy)
 
         def run(repetition: int) -> None:
-            rollouts = ours.sample(asked, samples, SamplingSettings(128 if ends else 256), seed=repetition)
+            rollouts = ours.sample(asked, samples, SamplingSettings(tokens), seed=repetition)
             drawn.append(sum(len(rollout.ids) for rollout in rollouts))
 
         run(-1)                                                   # compiles; the next one records, and `timed` leaves it out
@@ -47,13 +48,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the numbers there")
     arguments = parser.parse_args()
     records = []
-    print(f"{torch.cuda.get_device_name()}, tokens/s\n{'':22} {'torch':>28} {'kernels':>28} {'ratio':>6}", flush=True)
-    for model, prompts, samples in CASES:
-        plain, kernels = (rate(model, prompts, samples, arguments.repetitions, with_kernels=on) for on in (False, True))
+    print(f"{torch.cuda.get_device_name()}, tokens/s\n{'':32} {'torch':>28} {'kernels':>28} {'ratio':>6}", flush=True)
+    for model, prompts, samples, tokens, ends in CASES:
+        plain, kernels = (rate(model, prompts, samples, tokens, ends, arguments.repetitions, with_kernels=on) for on in (False, True))
+        case = f"{model}, {prompts} x {samples}, {'up to ' if ends else ''}{tokens:,}"
         ratio = statistics.median(kernels) / statistics.median(plain)
         shown = [f"{statistics.median(found):,.0f} ({min(found):,.0f} to {max(found):,.0f})" for found in (plain, kernels)]
-        print(f"{f'{model}, {prompts} x {samples}':22} {shown[0]:>28} {shown[1]:>28} {ratio:6.2f}", flush=True)
-        records.append({"model": model, "batch": f"{prompts} x {samples}", "torch": plain, "kernels": kernels, "ratio": ratio,
+        print(f"{case:32} {shown[0]:>28} {shown[1]:>28} {ratio:6.2f}", flush=True)
+        records.append({"case": case, "torch": plain, "kernels": kernels, "ratio": ratio,
                         "unit": "tokens/s", "machine": torch.cuda.get_device_name()})
         if arguments.json:
             arguments.json.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")

@@ -44,8 +44,9 @@ def test_a_gpu_gives_the_answers_of_a_cpu(kernels, copied, monkeypatch):
                                    dict(hidden_size=48, num_attention_heads=3, num_key_value_heads=3),
                                    dict(hidden_size=256, num_attention_heads=14, num_key_value_heads=2, head_dim=128)],
                          ids=["two share", "each its own", "seven share"])
-@pytest.mark.parametrize("kind", ["Qwen2", "Qwen3", "Llama"])
-def test_kernels_compute_what_torch_computes(kind, shape, monkeypatch):
+@pytest.mark.parametrize(("kind", "parts"), [("Qwen2", 1), ("Qwen3", 1), ("Llama", 1), ("Llama", 4)])
+def test_kernels_compute_what_torch_computes(kind, parts, shape, monkeypatch):
+    monkeypatch.setattr("r1lib.sampling.triton._parts", lambda programs, slots: parts)
     if kind != "Qwen3" and "head_dim" in shape:
         shape = shape | {"hidden_size": 14 * 128}                                        # of which a head is a part
     policy = load("cpu")

@@ -22,12 +22,13 @@ if os.environ.get("TRITON_INTERPRET") != "1":
 from r1lib.sampling import triton as kernels  # noqa: E402 - there may be no triton
 
 
-@pytest.mark.parametrize("normed", [False, True])
-def test_attention_to_the_prompt_to_what_was_written_and_to_itself(normed):
-    rows, heads, kv_heads, dim, step = 7, 6, 2, 48, 37
+@pytest.mark.parametrize(("normed", "step", "parts"), [(False, 37, 1), (True, 37, 1), (False, 37, 2), (True, 0, 4), (False, 99, 4)])
+def test_attention_to_the_prompt_to_what_was_written_and_to_itself(normed, step, parts, monkeypatch):
+    monkeypatch.setattr(kernels, "_parts", lambda programs, slots: parts)
+    rows, heads, kv_heads, dim = 7, 6, 2, 48
     torch.manual_seed(0)
-    joint, cos, sin = torch.randn(rows, heads + 2 * kv_heads, dim), torch.randn(99, dim), torch.randn(99, dim)
-    prompts, own = torch.randn(2, 3, kv_heads, 40, dim), torch.randn(2, rows, kv_heads, 60, dim)
+    joint, cos, sin = torch.randn(rows, heads + 2 * kv_heads, dim), torch.randn(199, dim), torch.randn(199, dim)
+    prompts, own = torch.randn(2, 3, kv_heads, 40, dim), torch.randn(2, rows, kv_heads, 120, dim)
     prompt, answer = torch.tensor([0, 0, 1, 1, 2, 2, 0]), torch.arange(rows).flip(0)
     length = torch.tensor([40, 3, 32])[prompt]
     norms = (torch.rand(dim), torch.rand(dim)) if normed else ()
@@ -45,6 +46,12 @@ def test_attention_to_the_prompt_to_what_was_written_and_to_itself(normed):
     torch.testing.assert_close(found, torch.stack(expected), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(own[0, answer, :, step], keys, atol=1e-5, rtol=1e-5)
     assert torch.equal(own[1, answer, :, step], values)
+
+
+@pytest.mark.parametrize(("rows", "slots", "parts"), [(64, 300, 1), (64, 1100, 4), (64, 8300, 8), (2048, 8300, 1), (1, 64, 1),
+                                                      (1, 99_999, 256)])
+def test_few_long_rows_are_read_in_parts(rows, slots, parts):
+    assert kernels._parts(rows, slots) == parts
 
 
 def test_the_gate():

@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton import next_power_of_2 as _power
 
 
 @functools.cache
@@ -45,16 +46,29 @@ def attend(joint: Tensor, cos: Tensor, sin: Tensor, prompt_memory: Tensor, own_m
     token takes. norms: weights, each [dim], of the norms of queries and keys, where a model has them.
     """
     rows, lines, dim = joint.shape
-    kv_heads = (lines - heads) // 2
+    kv_heads, slots = (lines - heads) // 2, prompt_memory.shape[3] + own_memory.shape[3]
     out = joint.new_empty(rows, heads * dim)
     q_norm, k_norm = norms or (joint, joint)
-    _attend[rows, kv_heads](
-        joint, cos, sin, prompt_memory, own_memory, prompt_of, length_of, answer_of, step, q_norm, k_norm, out,
+    parts, queries, wide = _parts(rows * kv_heads, slots), max(16, _power(heads // kv_heads)), max(16, _power(dim))
+    sizes = dict(HEADS=heads, SHARING=heads // kv_heads, DIM=dim, QUERIES=queries, WIDE=wide, PARTS=parts)
+    scratch = out if parts == 1 else out.new_empty(rows, kv_heads, parts, queries, wide + 2, dtype=torch.float32)
+    _attend[rows, kv_heads, parts](
+        joint, cos, sin, prompt_memory, own_memory, prompt_of, length_of, answer_of, step, q_norm, k_norm, out, scratch,
         prompt_memory.stride(0), prompt_memory.stride(1), prompt_memory.stride(2), own_memory.stride(0), own_memory.stride(1),
-        own_memory.stride(2), dim ** -0.5, eps, HEADS=heads, KV_HEADS=kv_heads, SHARING=heads // kv_heads, DIM=dim,
-        NORMED=bool(norms), QUERIES=max(16, triton.next_power_of_2(heads // kv_heads)), WIDE=max(16, triton.next_power_of_2(dim)),
-        SLOTS=32, PRECISION="ieee" if joint.dtype == torch.float32 else "tf32", num_warps=2 if dim <= 64 else 4, num_stages=2)
+        own_memory.stride(2), dim ** -0.5, eps, NORMED=bool(norms), SLOTS=32, PRECISION="ieee" if joint.dtype == torch.float32 else "tf32",
+        num_warps=2 if dim <= 64 else 4, num_stages=2, KV_HEADS=kv_heads, **sizes)
+    if parts > 1:
+        _join[rows, kv_heads](scratch, out, num_warps=2, **sizes)
     return out
+
+
+_PROGRAMS, _SLOTS_A_PART = 512, 256               # so many keep a large GPU's memory busy; with fewer slots a part is not worth its start
+
+
+def _parts(programs: int, slots: int) -> int:
+    """In how many parts each row's memory is read: long ones of few rows would otherwise be read by too few programs."""
+    wanted = min(_PROGRAMS // programs, slots // _SLOTS_A_PART)
+    return 2 ** max(wanted.bit_length() - 1, 0) if wanted > 1 else 1
 
 
 @triton.jit
@@ -72,12 +86,15 @@ def _turned(vectors, at, place, cos, sin, norm, eps, real, DIM: tl.constexpr, NO
 
 
 @triton.jit
-def _attend(joint, cos_table, sin_table, prompt_memory, own_memory, prompt_of, length_of, answer_of, step, q_norm, k_norm, out,
+def _attend(joint, cos_table, sin_table, prompt_memory, own_memory, prompt_of, length_of, answer_of, step, q_norm, k_norm, out, scratch,
             prompt_kind, prompt_row, prompt_head, own_kind, own_row, own_head, scale, eps,
             HEADS: tl.constexpr, KV_HEADS: tl.constexpr, SHARING: tl.constexpr, DIM: tl.constexpr, NORMED: tl.constexpr,
-            QUERIES: tl.constexpr, WIDE: tl.constexpr, SLOTS: tl.constexpr, PRECISION: tl.constexpr):
-    """A program for each row and key/value head: the query heads that share it are the rows of its products. One pass, running softmax."""
-    row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+            QUERIES: tl.constexpr, WIDE: tl.constexpr, PARTS: tl.constexpr, SLOTS: tl.constexpr, PRECISION: tl.constexpr):
+    """A program for each row, key/value head and part of the memory: the query heads that share it are the rows of its products.
+
+    One pass with a running softmax. What a part has found goes to `scratch`, with its highest score and the sum of its weights.
+    """
+    row, head, part = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     now, length = tl.load(step), tl.load(length_of + row)
     kind = out.dtype.element_ty
 
@@ -96,21 +113,25 @@ def _attend(joint, cos_table, sin_table, prompt_memory, own_memory, prompt_of, l
     value = tl.load(joint + key_at + KV_HEADS * DIM + place[None, :], mask=inside[None, :], other=0.0)
 
     own = own_memory + tl.load(answer_of + row) * own_row + head * own_head
-    tl.store(own + now * DIM + place[None, :], key, mask=inside[None, :])
-    tl.store(own + own_kind + now * DIM + place[None, :], value, mask=inside[None, :])
+    if part == 0:
+        tl.store(own + now * DIM + place[None, :], key, mask=inside[None, :])
+        tl.store(own + own_kind + now * DIM + place[None, :], value, mask=inside[None, :])
 
     queries = queries.to(kind)
-    best = tl.sum(queries.to(tl.float32) * key.to(tl.float32), axis=1) * scale       # the token sees itself
-    total = tl.full((QUERIES,), 1.0, tl.float32)
-    found = tl.zeros((QUERIES, WIDE), tl.float32) + value.to(tl.float32)
+    itself = tl.sum(queries.to(tl.float32) * key.to(tl.float32), axis=1) * scale     # the token sees itself, in the first part
+    best = tl.where(part == 0, itself, float("-inf"))
+    total = tl.zeros((QUERIES,), tl.float32) + tl.where(part == 0, 1.0, 0.0)
+    found = tl.zeros((QUERIES, WIDE), tl.float32) + tl.where(part == 0, value.to(tl.float32), 0.0)
     slot = tl.arange(0, SLOTS)
     shared = prompt_memory + tl.load(prompt_of + row) * prompt_row + head * prompt_head
-    for part in tl.static_range(2):                                                  # the prompt, then what the row has written before
+    for which in tl.static_range(2):                                                 # the prompt, then what the row has written before
         memory, apart, count = shared, prompt_kind, length
-        if part == 1:
+        if which == 1:
             memory, apart, count = own, own_kind, now
-        for start in range(0, count, SLOTS):
-            written = start + slot < count
+        each = tl.cdiv(tl.cdiv(count, PARTS), SLOTS) * SLOTS
+        end = tl.minimum((part + 1) * each, count)
+        for start in range(part * each, end, SLOTS):
+            written = start + slot < end
             at = memory + (start + slot)[:, None] * DIM + place[None, :]
             seen = written[:, None] & inside[None, :]
             keys = tl.load(at, mask=seen, other=0.0)
@@ -122,8 +143,35 @@ def _attend(joint, cos_table, sin_table, prompt_memory, own_memory, prompt_of, l
             total = total * less + tl.sum(weights, axis=1)
             found = found * less[:, None] + tl.dot(weights.to(kind), values, input_precision=PRECISION)
             best = higher
-    place_out = out + row * HEADS * DIM + (head * SHARING + query[:, None]) * DIM + place[None, :]
-    tl.store(place_out, (found / total[:, None]).to(kind), mask=asks[:, None] & inside[None, :])
+    if PARTS == 1:
+        at = row * HEADS * DIM + (head * SHARING + query[:, None]) * DIM + place[None, :]
+        tl.store(out + at, (found / total[:, None]).to(kind), mask=asks[:, None] & inside[None, :])
+    else:
+        line = (((row * KV_HEADS + head) * PARTS + part) * QUERIES + query) * (WIDE + 2)
+        tl.store(scratch + line[:, None] + place[None, :], found)
+        tl.store(scratch + line + WIDE, best)
+        tl.store(scratch + line + WIDE + 1, total)
+
+
+@triton.jit
+def _join(scratch, out, HEADS: tl.constexpr, SHARING: tl.constexpr, DIM: tl.constexpr, QUERIES: tl.constexpr, WIDE: tl.constexpr,
+          PARTS: tl.constexpr):
+    """The parts of a row and key/value head under one softmax."""
+    row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    place, query = tl.arange(0, WIDE), tl.arange(0, QUERIES)
+    best = tl.full((QUERIES,), float("-inf"), tl.float32)
+    total = tl.zeros((QUERIES,), tl.float32)
+    found = tl.zeros((QUERIES, WIDE), tl.float32)
+    for part in range(PARTS):                                                        # the first holds the token itself, so none is empty
+        line = (((row * (HEADS // SHARING) + head) * PARTS + part) * QUERIES + query) * (WIDE + 2)
+        highest = tl.load(scratch + line + WIDE)
+        higher = tl.maximum(best, highest)
+        more, less = tl.exp(highest - higher), tl.exp(best - higher)
+        total = total * less + tl.load(scratch + line + WIDE + 1) * more
+        found = found * less[:, None] + tl.load(scratch + line[:, None] + place[None, :]) * more[:, None]
+        best = higher
+    at = row * HEADS * DIM + (head * SHARING + query[:, None]) * DIM + place[None, :]
+    tl.store(out + at, (found / total[:, None]).to(out.dtype.element_ty), mask=(query < SHARING)[:, None] & (place < DIM)[None, :])
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
@@ -158,7 +206,7 @@ def draw(logits: Tensor, uniform: Tensor, answer_of: Tensor, step: Tensor, tempe
     """
     rows, vocabulary = logits.shape
     _draw[rows,](logits, uniform, answer_of, step, 1 / temperature, ids, all_ids, all_logprobs, ended, stops, uniform.shape[1],
-                 VOCABULARY=vocabulary, BLOCK=min(4096, triton.next_power_of_2(vocabulary)))
+                 VOCABULARY=vocabulary, BLOCK=min(4096, _power(vocabulary)))
 
 
 @triton.jit
