@@ -55,7 +55,7 @@ def attend(joint: Tensor, cos: Tensor, sin: Tensor, prompt_memory: Tensor, own_m
     _attend[rows, kv_heads, parts](
         joint, cos, sin, prompt_memory, own_memory, prompt_of, length_of, answer_of, step, q_norm, k_norm, out, scratch,
         prompt_memory.stride(0), prompt_memory.stride(1), prompt_memory.stride(2), own_memory.stride(0), own_memory.stride(1),
-        own_memory.stride(2), dim ** -0.5, eps, NORMED=bool(norms), SLOTS=32, PRECISION="ieee" if joint.dtype == torch.float32 else "tf32",
+        own_memory.stride(2), dim ** -0.5, eps, NORMED=bool(norms), SLOTS=64, PRECISION="ieee" if joint.dtype == torch.float32 else "tf32",
         num_warps=2 if dim <= 64 else 4, num_stages=2, KV_HEADS=kv_heads, **sizes)
     if parts > 1:
         _join[rows, kv_heads](scratch, out, num_warps=2, **sizes)

@@ -1,6 +1,6 @@
 """The sampler on a GPU with the kernels of sampling/triton.py and with torch's operations alone: tokens/s, medians of several.
 
-    python benchmarks/kernels.py [--repetitions 5] [--json benchmarks/results/kernels.json]
+    python benchmarks/gpu_kernels.py [--repetitions 5] [--json benchmarks/results/gpu_kernels.json]
 
 The same weights, prompts and draws, in bfloat16. Answers end by themselves, with at most so many tokens, or all have as many. Both ways are
 recorded as CUDA graphs; the first two calls of each, which compile and record, are not counted.
