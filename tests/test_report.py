@@ -306,6 +306,25 @@ def test_a_kernel_that_dies_and_a_damaged_file_do_not_cost_the_report(project):
     assert (report / "00_dies.html").exists()
 
 
+def test_a_page_that_cannot_be_made_does_not_cost_the_report(project, monkeypatch):
+    write(project, "00_first", "profile")
+    write(project, "01_good", "profile")
+    made = html.notebook_page
+
+    def page(notebook, entry, entries):
+        if entry.name == "00_first":
+            raise ValueError("No template sub-directory with name 'basic'\nmore")
+        return made(notebook, entry, entries)
+
+    monkeypatch.setattr(html, "notebook_page", page)
+    assert run_notebooks("smoke") == 1
+    report = project / "runs" / "smoke" / "report"
+    entries = json.loads((report / "report.json").read_text())
+    assert [entry["status"] for entry in entries] == ["failed", "done"]
+    assert entries[0]["error"] == "its page could not be made: No template sub-directory with name 'basic'"
+    assert (report / "00_first.ipynb").exists() and (report / "01_good.html").exists()
+
+
 def test_store_keeps_outputs_and_nothing_of_the_machine(project):
     write(project, "00_good", "import r1lib", "profile")
     write(project, "01_leak", "import r1lib, sys\nprint(r1lib.__file__, '/' + 'home/me/x')")
