@@ -13,6 +13,8 @@ import triton.language as tl
 from torch import Tensor
 from triton import next_power_of_2 as _power
 
+from r1lib.policy import first_line
+
 
 @functools.cache
 def works(device: torch.device, dtype: torch.dtype) -> bool:
@@ -28,7 +30,7 @@ def works(device: torch.device, dtype: torch.dtype) -> bool:
              new(1, dtype=torch.bool), new(4, dtype=torch.bool))
         torch.cuda.synchronize(device)
     except Exception as error:  # of triton, of the compiler that it calls, of the driver: whichever it is, torch does the work
-        print(f"The sampler does without triton, which would be faster: {str(error).strip().splitlines()[-1][:200]}")
+        print(f"The sampler does without triton, which would be faster: {first_line(error)[:200]}.")
         return False
     return True
 
