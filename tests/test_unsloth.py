@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from r1lib import pipeline, profiles
 from r1lib.errors import R1Error
 from r1lib.policy import Policy
-from r1lib.training import unsloth
+from r1lib.training import trl, unsloth
 from r1lib.training.sft import Example, SFTRecipe
 
 
@@ -82,3 +83,11 @@ def test_without_unsloth_one_line_says_so(tiny_policy: Policy, tmp_path: Path, m
 def test_settings_that_make_no_sense_are_named(settings: dict) -> None:
     with pytest.raises(R1Error, match="LoRA: rank="):
         unsloth.LoRA(**settings)
+
+
+@pytest.mark.parametrize(("profile", "four_bit"), [("gpu+unsloth", False), ("gpu+smollm2+qlora", True)])
+def test_a_profile_says_in_how_many_bits_the_weights_lie(profile: str, four_bit: bool) -> None:
+    for name in ("train", "fine_tune"):
+        made = pipeline._of(profiles.get(profile), name)
+        assert made.func is getattr(unsloth, name) and made.keywords == {"lora": unsloth.LoRA(four_bit=four_bit)}
+    assert pipeline._of(profiles.get("cpu+trl"), "fine_tune") is trl.fine_tune
