@@ -38,7 +38,7 @@ def multiplies_bfloat16(device: str = "cpu") -> bool:
 
     Without them float32 is faster.
     """
-    if device != "cpu":
+    if device == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     able = getattr(torch.cpu, "get_capabilities", dict)()                       # an older torch, as in requirements-gpu.txt, may not say
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

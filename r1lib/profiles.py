@@ -106,8 +106,8 @@ _SMOLLM2 = _language_model(
     rl=dict(steps=60, prompts_per_step=64, max_new_tokens=256, learning_rate=5e-5, evaluate_every=10, tokens_per_micro_batch=32_768),
     sft=dict(learning_rate=1e-4, final_learning_rate=1e-5), answer_tokens=256)
 
-# The GPU's memory in GB from which on a model of the hub is trained whole, and from how many tokens it learns at once, as `doctor.memory`
-# counts. The last is for a T4.
+# (memory in GB from which on a GPU trains this model of the hub whole, the model, tokens that it learns from at once): what fits, as
+# `doctor.memory` counts. The last is for a T4.
 HUB_MODELS = ((72.0, "Qwen/Qwen2.5-1.5B", 8_192), (54.0, "Qwen/Qwen2.5-1.5B", 4_096), (22.0, "Qwen/Qwen2.5-0.5B", 4_096),
               (0.0, "Qwen/Qwen2.5-0.5B", 1_024))
 

@@ -68,7 +68,7 @@ def run_notebooks(profile: str, *, only: Sequence[str] = (), seed: int | None = 
             page = html.notebook_page(executed, entry, list(entries.values()))
             (report / f"{name}.html").write_text(page, encoding="utf-8")
         except Exception as error:  # of nbconvert, for a damaged installation or an output that it cannot draw; the notebook is there
-            entry.status, entry.error = "failed", f"its page could not be made: {str(error).strip().splitlines()[0]}"
+            entry.status, entry.error = "failed", f"its page could not be made: {(str(error).strip() or repr(error)).splitlines()[0]}"
         _write_index(report, profile, list(entries.values()))
         print(f"{name}: {entry.status} in {entry.seconds:.0f} s, at most {entry.peak_bytes / 1e6:.0f} MB"
               + (f": {entry.error}" if entry.error else ""), flush=True)
