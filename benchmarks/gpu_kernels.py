@@ -30,7 +30,7 @@ def rate(model: str, prompts: int, samples: int, tokens: int, ends: bool, repeti
     """Tokens/s of each repetition."""
     policy, asked, drawn = workload.load(model, "cuda", torch.bfloat16, endless=not ends), workload.prompts(prompts), []
     policy.model.config.max_position_embeddings = 16_384          # rotary angles know no limit; the miniature was made for 1,024
-    with mock.patch.object(sampler, "_kernels", sampler._kernels if with_kernels else lambda device, dtype: None):
+    with mock.patch.object(sampler, "_kernels", sampler._kernels if with_kernels else lambda *_: None):
         ours = sampler.TorchSampler(policy)
 
         def run(repetition: int) -> None:

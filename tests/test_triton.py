@@ -54,6 +54,23 @@ def test_few_long_rows_are_read_in_parts(rows, slots, parts):
     assert kernels._parts(rows, slots) == parts
 
 
+@pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(4, 1, 48), (14, 2, 64), (12, 2, 128)])
+def test_the_heads_of_the_model_are_tried_before_they_are_relied_on(heads, kv_heads, dim, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
+    asked = (torch.device("cpu"), torch.float32, heads, kv_heads, dim)
+    kernels.works.cache_clear()
+    assert kernels.works(*asked) and capsys.readouterr().out == ""
+
+    def too_wide(joint, *_, **__):
+        if joint.shape == (1, heads + 2 * kv_heads, dim):
+            raise RuntimeError("out of resource: shared memory, Required: 131072, Hardware limit: 65536.")
+
+    monkeypatch.setattr(kernels, "attend", too_wide)
+    kernels.works.cache_clear()
+    assert not kernels.works(*asked) and "does without triton" in capsys.readouterr().out
+    kernels.works.cache_clear()
+
+
 def test_the_gate():
     both = torch.randn(5, 3000)
     torch.testing.assert_close(kernels.gated(both), F.silu(both[:, :1500]) * both[:, 1500:])
@@ -83,7 +100,7 @@ def test_whole_answers(monkeypatch):
     policy = Policy.load(paths.data() / "base-0.4m")
     asked = (["1 + 2 =", "Let us count: 1, 2, 3,", "7"], 2, SamplingSettings(10))
     expected = ours.TorchSampler(policy).sample(*asked, seed=1)
-    monkeypatch.setattr(ours, "_kernels", lambda device, dtype: kernels)
+    monkeypatch.setattr(ours, "_kernels", lambda *_: kernels)
     found = ours.TorchSampler(policy).sample(*asked, seed=1)
     assert [rollout.ids for rollout in found] == [rollout.ids for rollout in expected]
     assert max(abs(x - y) for a, b in zip(found, expected, strict=True) for x, y in zip(a.logprobs, b.logprobs, strict=True)) < 1e-4

@@ -161,13 +161,13 @@ class _Weights:
             part.copy_(source)
 
 
-def _kernels(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
-    """`sampling.triton`, where it can be used."""
+def _kernels(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, dim: int) -> ModuleType | None:
+    """`sampling.triton`, where it can be used for heads of this size."""
     if device.type != "cuda" or find_spec("triton") is None:
         return None
     from r1lib.sampling import triton
 
-    return triton if triton.works(device, dtype) else None
+    return triton if triton.works(device, dtype, heads, kv_heads, dim) else None
 
 
 def _places(model: torch.nn.Module) -> list[tuple[torch.device, torch.dtype, int]]:
@@ -187,7 +187,7 @@ class _Network:
         self.eps = config.rms_norm_eps
         self.smallest_square = torch.tensor(self.eps)
         self.cpu_float32 = self.device.type == "cpu" and dtype == torch.float32
-        self.kernels = _kernels(self.device, dtype)
+        self.kernels = _kernels(self.device, dtype, self.heads, self.kv_heads, self.dim)
         self.longest = config.max_position_embeddings
         self._kept: list[_Weights] = []
         self.embedding = self._keep(model.model.embed_tokens.weight)

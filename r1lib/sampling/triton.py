@@ -17,15 +17,18 @@ from r1lib.policy import first_line
 
 
 @functools.cache
-def works(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether triton compiles for this GPU and this arithmetic. It needs a C compiler, and an old GPU has no products in bfloat16."""
+def works(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, dim: int) -> bool:
+    """Whether triton compiles for this GPU, this arithmetic and heads of this size.
+
+    It needs a C compiler, and an old GPU has no products in bfloat16, or too little memory beside its processors for wide heads.
+    """
     try:
         new = functools.partial(torch.zeros, device=device)
         index = new(1, dtype=torch.long)
-        joint, table = new(1, 3, 32, dtype=dtype), new(2, 32, dtype=dtype)
-        memory = new(2, 1, 1, 16, 32, dtype=dtype)
-        attend(joint, table, table, memory, memory.clone(), index, index, index, index, heads=1)
-        gated(joint.view(1, -1)[:, :64])
+        joint, table = new(1, heads + 2 * kv_heads, dim, dtype=dtype), new(2, dim, dtype=dtype)
+        memory = new(2, 1, kv_heads, 16, dim, dtype=dtype)
+        attend(joint, table, table, memory, memory.clone(), index, index, index, index, heads=heads)
+        gated(new(1, 64, dtype=dtype))
         draw(new(1, 4, dtype=dtype), new(1, 1, dtype=torch.float64), index, index, 1.0, index.clone(), index[None].clone(), new(1, 1),
              new(1, dtype=torch.bool), new(4, dtype=torch.bool))
         torch.cuda.synchronize(device)
@@ -57,8 +60,9 @@ def attend(joint: Tensor, cos: Tensor, sin: Tensor, prompt_memory: Tensor, own_m
     _attend[rows, kv_heads, parts](
         joint, cos, sin, prompt_memory, own_memory, prompt_of, length_of, answer_of, step, q_norm, k_norm, out, scratch,
         prompt_memory.stride(0), prompt_memory.stride(1), prompt_memory.stride(2), own_memory.stride(0), own_memory.stride(1),
-        own_memory.stride(2), dim ** -0.5, eps, NORMED=bool(norms), SLOTS=64, PRECISION="ieee" if joint.dtype == torch.float32 else "tf32",
-        num_warps=2 if dim <= 64 else 4, num_stages=2, KV_HEADS=kv_heads, **sizes)
+        own_memory.stride(2), dim ** -0.5, eps, NORMED=bool(norms), SLOTS=128 // joint.element_size(),
+        PRECISION="ieee" if joint.dtype == torch.float32 else "tf32", num_warps=2 if dim <= 64 else 4, num_stages=2, KV_HEADS=kv_heads,
+        **sizes)
     if parts > 1:
         _join[rows, kv_heads](scratch, out, num_warps=2, **sizes)
     return out
