@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[])
     options = parser.parse_args()
     if options.machine == "growth":
-        growth.main()
+        growth.main(options.only)
     elif options.machine != "table":
         file = RESULTS / f"{options.machine}.json"
         kept: list[Record] = json.loads(file.read_text(encoding="utf-8")) if file.exists() and options.only else []

@@ -1,6 +1,7 @@
 """How our sampler and trainer grow with the number of answers, their length and the model: numbers and a picture.
 
-    python -m benchmarks growth            # on a GPU if there is one: results/growth-cuda.json and .png, otherwise -cpu
+    python -m benchmarks growth                     # on a GPU if there is one: results/growth-cuda.json and .png, otherwise -cpu
+    python -m benchmarks growth --only 1.5b length  # the points of which all of these words are true; the others stay as they are
 
 One point is the median of up to three repetitions, or one where a repetition takes longer than `PATIENCE`; in each, all answers are as long
 as each other. Random weights, but for the miniature: speed does not depend on what a model knows.
@@ -10,7 +11,7 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +43,37 @@ def points(device: str) -> Iterator[tuple[str, int, int]]:
     yield from (("length", FEW[device], tokens) for tokens in LENGTHS[device])
 
 
-def measure(device: str) -> list[Point]:
-    """All points, written to results/ as they come. A point that does not fit into the memory says so and has no numbers."""
-    made: list[Point] = []
+def measure(device: str, only: Sequence[str] = ()) -> list[Point]:
+    """The points for which all words of `only` are true, written to results/ as they come; one that does not fit into the memory says so
+    and has no numbers. Points that were not asked for stay, and must be of the same machine."""
+    file = RESULTS / f"growth-{device}.json"
     name = torch.cuda.get_device_name() if device == "cuda" else str(machine.describe()).splitlines()[0].removeprefix("CPU").strip()
-    for model in MODELS[device]:
-        for over, answers, tokens in points(device):
-            point = {"over": over, "model": model, "answers": answers, "tokens": tokens, "machine": name}
-            try:
-                point |= _point(model, device, answers, tokens)
-            except torch.OutOfMemoryError as error:
-                point["error"] = str(error).splitlines()[0]
-            gc.collect()
-            if device == "cuda":
-                torch.cuda.empty_cache()
-            made.append(point)
-            print(json.dumps(point), flush=True)
-            (RESULTS / f"growth-{device}.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    return made
+    asked = [{"over": over, "model": model, "answers": answers, "tokens": tokens} for model in MODELS[device]
+             for over, answers, tokens in points(device)]
+    asked = [point for point in asked if all(word in map(str, point.values()) for word in only)]
+    old = json.loads(file.read_text(encoding="utf-8")) if only and file.exists() else []
+    made = {_place(point): point for point in old}
+    for point in made.values():
+        if point["machine"] != name:
+            raise SystemExit(f"{file.name} was measured on {point['machine']}, and this is {name}: leave out --only, to measure all of it")
+    for point in asked:
+        measured = point | {"machine": name}
+        try:
+            measured |= _point(point["model"], device, point["answers"], point["tokens"])
+        except torch.OutOfMemoryError as error:
+            measured["error"] = str(error).splitlines()[0]
+        gc.collect()
+        if device == "cuda":
+            torch.cuda.empty_cache()
+        made[_place(point)] = measured
+        print(json.dumps(measured), flush=True)
+        file.write_text(json.dumps(list(made.values()), indent=1) + "\n", encoding="utf-8")
+    return list(made.values())
+
+
+def _place(point: Point) -> tuple:
+    """Where a point lies in the picture."""
+    return tuple(point[key] for key in ("over", "model", "answers", "tokens"))
 
 
 def _point(model: str, device: str, answers: int, tokens: int) -> Point:
@@ -133,6 +147,6 @@ def _finding(made: list[Point], models: list[str]) -> str:
             f"({NAMES[models[0]]} parameters)")
 
 
-def main() -> None:
+def main(only: Sequence[str] = ()) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    draw(measure(device), RESULTS / f"growth-{device}.png")
+    draw(measure(device, only), RESULTS / f"growth-{device}.png")
