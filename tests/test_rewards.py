@@ -14,6 +14,7 @@ from r1lib import paths, rewards, tasks, text
 from r1lib.errors import R1Error
 from r1lib.rewards import accuracy
 from r1lib.rewards.expression import LONGEST, NotAnExpression, evaluate
+from r1lib.training import trl
 
 TEN = "10 from 2 3 5 with + - *"
 GOLDS = {"math": "x+1", "number": "7", "pair": "7 and 13", "factors": "91", "expression": TEN, "choice": "B",
@@ -300,6 +301,8 @@ def test_a_summary_is_paid_for_the_box_that_it_ends_in(answer: str, paid: float)
 
 def test_trls_trainer_takes_the_rewards_as_they_are(tmp_path: Path) -> None:
     """One step of TRL's own GRPO on a base model: it calls them with its keywords, and knows them by name, None included."""
+    if trl.needs_a_gpu():
+        pytest.skip("this TRL learns on a GPU alone")
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 

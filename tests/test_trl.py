@@ -29,6 +29,8 @@ def policy(tiny_policy: Policy) -> Policy:
 
 
 def run(policy: Policy, folder: Path, *, recipe: GRPORecipe = RECIPE, reward=small_letters, seed: int = 0, **options):
+    if trl.needs_a_gpu():
+        pytest.skip("this TRL learns on a GPU alone")
     return trl.train(policy, problems=Toys(), reward=reward, recipe=recipe, folder=folder, seed=seed, **options)
 
 
@@ -109,6 +111,14 @@ def test_a_missing_package_is_one_line(policy: Policy, tmp_path: Path, monkeypat
 
 # ------------------------------------------------------------------------------------------------------------------------------------------
 # GRPO
+
+def test_a_trl_that_learns_on_a_gpu_alone_is_said_before_anything_is_made(policy: Policy, tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", {"trl": "1.15.0"}.__getitem__)
+    with pytest.raises(R1Error, match="TRL 1.15.0 trains by GRPO on a GPU alone, and the model is on the CPU"):
+        trl.train(policy, problems=Toys(), reward=small_letters, recipe=RECIPE, folder=tmp_path / "run", seed=0)
+    assert not (tmp_path / "run").exists()
+
 
 def test_it_trains_and_leaves_what_ours_leaves(policy: Policy, tmp_path: Path) -> None:
     before, seen, measured = weights(policy), [], []
@@ -202,6 +212,8 @@ def test_no_signal_is_said_at_once(policy: Policy, tmp_path: Path) -> None:
 
 
 def test_a_stage_by_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if trl.needs_a_gpu():
+        pytest.skip("this TRL learns on a GPU alone")
     """The whole way on the smallest base: trained, kept in plain form, and loaded the next time."""
     monkeypatch.setenv("R1_RUNS", str(tmp_path))
     settings = dict(steps=2, prompts_per_step=4, samples_per_prompt=8, max_new_tokens=48, evaluate_every=5)

@@ -14,6 +14,7 @@ to the very same numbers.
 import contextlib
 import dataclasses
 import functools
+import importlib.metadata
 import json
 import math
 import os
@@ -56,9 +57,12 @@ def train(policy: Policy, *, problems: ProblemSource, reward: Callable[[list[str
     rollouts: "generate", "vllm" (in this process), or the address of a vLLM server, http://host:port.
     evaluate is called in the first process alone, with the weights of the moment; where weights are spread over processes (FSDP, ZeRO-3),
     give None. save: where the model goes at the end, put together by all processes; else the caller saves the policy.
-    `R1Error`: a package is missing; the first batch carries no signal; the folder holds another run.
+    `R1Error`: a package is missing, or cannot train where the policy lies; the first batch carries no signal; the folder holds another run.
     """
     require("trl", "datasets", purpose="backend \"trl\"")
+    if needs_a_gpu() and policy.model.device.type != "cuda":
+        raise R1Error(f"backend \"trl\": TRL {importlib.metadata.version('trl')} trains by GRPO on a GPU alone, and the model is on the "
+                      f"{policy.model.device.type.upper()}. Choose a profile of the GPU, or install what requirements.txt names.")
     if rollouts != "generate":
         require("vllm", purpose=f"rollouts={rollouts!r}")
     from datasets import Dataset
@@ -79,6 +83,11 @@ def train(policy: Policy, *, problems: ProblemSource, reward: Callable[[list[str
         model=policy.model, args=_config(GRPOConfig, settings), train_dataset=rows, processing_class=policy.tokenizer,
         reward_funcs=[total], callbacks=[run])
     return _trained(trainer, run, policy.model, save)
+
+
+def needs_a_gpu() -> bool:
+    """Whether the GRPO of the TRL that is installed cannot learn on a CPU: 1.15 has kernels for a GPU, and nothing in their place."""
+    return importlib.metadata.version("trl").startswith("1.15.")
 
 
 def _grpo_settings(recipe: GRPORecipe, longest_prompt: int, *, processes: int = 1) -> dict[str, Any]:
