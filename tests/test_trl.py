@@ -88,6 +88,14 @@ def test_trl_knows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert "has no max_prompt_length: left out" in capsys.readouterr().out
 
 
+def test_a_process_beside_several_gpus_takes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import TrainingArguments
+
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", property(lambda arguments: setattr(arguments, "_n_gpu", 2)))
+    assert TrainingArguments(use_cpu=True).n_gpu == 2
+    assert trl._config(TrainingArguments, dict(use_cpu=True)).n_gpu == 1
+
+
 def test_profiles_choose_by_name() -> None:
     made = profiles.get("gpu+trl+vllm")
     assert (made.name, made.backend, made.rollouts, made.base) == ("gpu+trl+vllm", "trl", "vllm", profiles.get("gpu").base)

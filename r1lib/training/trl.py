@@ -223,11 +223,17 @@ def _shared_settings(model: torch.nn.Module, recipe: Any, run: "_Run") -> dict[s
 
 
 def _config(kind: type, settings: Mapping[str, Any]) -> Any:
-    """TRL's configuration. A setting that this version of TRL does not have is left out, and said."""
+    """TRL's configuration. A setting that this version of TRL does not have is left out, and said.
+
+    One process has one GPU. Without `accelerate launch`, transformers would copy the model onto all that it sees (DataParallel), where
+    neither our sampler nor TRL's GRPO finds it.
+    """
     known = {field.name for field in dataclasses.fields(kind)}
     if strange := sorted(set(settings) - known):
         print(f"{kind.__name__} of this TRL has no {', '.join(strange)}: left out.", flush=True)
-    return kind(**{name: value for name, value in settings.items() if name in known})
+    made = kind(**{name: value for name, value in settings.items() if name in known})
+    made._n_gpu = min(made.n_gpu, 1)
+    return made
 
 
 def _with_rate(kind: type[Trainer], rate: Callable[[int], float]) -> type[Trainer]:
