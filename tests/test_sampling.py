@@ -6,11 +6,23 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, Qwen2Conf
 
 from r1lib.errors import R1Error
 from r1lib.policy import Policy, log_probabilities
-from r1lib.sampling import SamplingSettings, many
+from r1lib.sampling import SamplingSettings, many, native
 from r1lib.sampling import torch as ours
 from r1lib.sampling.torch import TorchSampler, draw
 
 PROMPTS = ["the 12 + 3", "in", "User: think of the 407 things in the box", "a1", "等等"]      # of different lengths: some are padded
+
+
+@pytest.fixture(params=["kernels", "torch"], autouse=True)
+def engine(request, monkeypatch):
+    """All that is promised holds with the kernels in C and without them."""
+    if request.param == "torch":
+        monkeypatch.setattr(ours, "_kernels", lambda *_: None)
+    elif native.kernels(4, 2, 8, 64) is None:
+        pytest.skip("there is no C compiler here")
+
+
+without_kernels = pytest.mark.parametrize("engine", ["torch"], indirect=True)
 
 
 def ids_of(rollouts):
@@ -89,6 +101,7 @@ def test_max_rows_changes_no_answer(max_rows, tiny_policy):
     assert ids_of(parts) == ids_of(whole) and [rollout.text for rollout in parts] == [rollout.text for rollout in whole]
 
 
+@without_kernels
 @pytest.mark.parametrize("copied", [0, 64], ids=["shared prompts", "copied prompts"])
 @pytest.mark.parametrize(("look_every", "jump", "width"), [(1, 16, 1), (8, 10, 32), (8, 16, 7), (5, 64, 2)])
 def test_the_habits_of_a_gpu_change_no_answer(look_every, jump, width, copied, tiny_policy, monkeypatch):
@@ -246,6 +259,7 @@ def test_draw_never_takes_an_impossible_token():
     assert ids.tolist() == [1, 2]
 
 
+@without_kernels
 @pytest.mark.parametrize("few", [0, 12], ids=["shared to the end", "copied when few are left"])
 def test_many_steps_keep_the_shared_prompt_and_the_rows_apart(few, tiny_policy, monkeypatch):
     """The batch is closed up in place: whichever rows and prompts go, what stays reads its own keys and values."""

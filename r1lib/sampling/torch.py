@@ -5,8 +5,8 @@ Where `model.generate` and serving engines lose their time, and what is done her
 - a prompt is run and stored once, not once per answer, and its answers attend to it in one matrix product;
 - key/value heads are not repeated until there are as many as query heads; the query heads that share one are rows of a matrix product;
 - answers that have ended leave the batch, and the last ones move into the gaps;
-- on a GPU a step is recorded once and then replayed (a CUDA graph): its kernels start without Python or a scheduler between, and what
-  would be ten small kernels is one (`sampling/triton.py`).
+- what would be ten small operations is one: a kernel in C on a CPU (`native.py`), in triton on a GPU (`triton.py`);
+- on a GPU a step is recorded once and then replayed (a CUDA graph): its kernels start without Python or a scheduler between.
 
 A token is drawn by inverting the distribution function at one uniform number, which belongs to (seed, prompt, sample, step) alone. So an
 answer does not depend on the answers that are computed beside it, on `max_rows`, or on when its neighbours end. (Matrix products of another
@@ -28,7 +28,7 @@ from torch import Tensor
 from r1lib import seeds
 from r1lib.errors import R1Error
 from r1lib.policy import Policy
-from r1lib.sampling import Rollout, SamplingSettings
+from r1lib.sampling import Rollout, SamplingSettings, native
 
 _SHAPES = ("qwen2", "qwen3", "llama")      # the model types whose blocks `_Network` computes
 
@@ -161,8 +161,11 @@ class _Weights:
             part.copy_(source)
 
 
-def _kernels(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, dim: int) -> ModuleType | None:
-    """`sampling.triton`, where it can be used for heads of this size."""
+def _kernels(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, dim: int,
+             vocabulary: int) -> native.Kernels | ModuleType | None:
+    """What `sampling.native` compiles, or `sampling.triton`, where they can be used for heads of this size."""
+    if device.type == "cpu" and dtype == torch.float32:
+        return native.kernels(heads, kv_heads, dim, vocabulary)
     if device.type != "cuda" or find_spec("triton") is None:
         return None
     from r1lib.sampling import triton
@@ -187,12 +190,12 @@ class _Network:
         self.eps = config.rms_norm_eps
         self.smallest_square = torch.tensor(self.eps)
         self.cpu_float32 = self.device.type == "cpu" and dtype == torch.float32
-        self.kernels = _kernels(self.device, dtype, self.heads, self.kv_heads, self.dim)
         self.longest = config.max_position_embeddings
         self._kept: list[_Weights] = []
         self.embedding = self._keep(model.model.embed_tokens.weight)
         self.head = self.embedding if model.lm_head.weight is model.model.embed_tokens.weight else self._keep(model.lm_head.weight)
         self.vocabulary = len(self.head)
+        self.kernels = _kernels(self.device, dtype, self.heads, self.kv_heads, self.dim, self.vocabulary)
         self.final_norm, self.rotary = self._keep(model.model.norm.weight), model.model.rotary_emb
         self.layers = []
         for layer in model.model.layers:
@@ -245,6 +248,8 @@ class _Network:
     def norm(self, x: Tensor, weight: Tensor) -> Tensor:
         if not self.cpu_float32:
             return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
+        if self.kernels:
+            return self.kernels.norm(x, weight, self.eps)
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)         # five operations, of which `rms_norm` makes nine on a CPU
         return (x * torch.addcmul(self.smallest_square, length, length, value=1 / x.shape[-1]).rsqrt_()).mul_(weight)
 
@@ -272,9 +277,10 @@ class _Network:
 
     def gated(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The gated linear unit of x [tokens, hidden size]; weight and bias give gate and up side by side."""
+        both = self.halves(x, weight, bias)
         if self.kernels:
-            return self.kernels.gated(F.linear(x, weight, bias))
-        gate, up = self.halves(x, weight, bias)
+            return self.kernels.gated(both)
+        gate, up = both
         return F.silu(gate, inplace=True).mul_(up)
 
     def turned(self, layer: int, joint: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:

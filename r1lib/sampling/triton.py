@@ -1,6 +1,6 @@
 """What a GPU does in one kernel where plain torch starts ten: a step of few or small answers is the starting of kernels, not arithmetic.
 
-For `sampling/torch.py`, which works without them, too: on a CPU, or where triton is missing or finds no C compiler.
+For `sampling/torch.py`, which works without them, too: where triton is missing or finds no C compiler. For a CPU there is `native.py`.
 Each kernel computes in float32 what the torch operations around it compute, and rounds where they store.
 """
 
@@ -28,7 +28,7 @@ def works(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, d
         joint, table = new(1, heads + 2 * kv_heads, dim, dtype=dtype), new(2, dim, dtype=dtype)
         memory = new(2, 1, kv_heads, 16, dim, dtype=dtype)
         attend(joint, table, table, memory, memory.clone(), index, index, index, index, heads=heads)
-        gated(new(1, 64, dtype=dtype))
+        gated(new(2, 1, 32, dtype=dtype))
         draw(new(1, 4, dtype=dtype), new(1, 1, dtype=torch.float64), index, index, 1.0, index.clone(), index[None].clone(), new(1, 1),
              new(1, dtype=torch.bool), new(4, dtype=torch.bool))
         torch.cuda.synchronize(device)
@@ -184,19 +184,19 @@ def _join(scratch, out, HEADS: tl.constexpr, SHARING: tl.constexpr, DIM: tl.cons
 # The gate of a feed-forward layer
 
 def gated(both: Tensor) -> Tensor:
-    """silu(gate) * up of [rows, 2 * inner], gate and up side by side; [rows, inner]."""
-    rows, inner = both.shape[0], both.shape[1] // 2
+    """silu(gate) * up of [2, rows, inner], gate and up; [rows, inner]."""
+    _, rows, inner = both.shape
     out = both.new_empty(rows, inner)
-    _gated[rows, triton.cdiv(inner, 1024)](both, out, inner, BLOCK=1024)
+    _gated[rows, triton.cdiv(inner, 1024)](both, out, inner, both.stride(0), both.stride(1), BLOCK=1024)
     return out
 
 
 @triton.jit
-def _gated(both, out, inner, BLOCK: tl.constexpr):
+def _gated(both, out, inner, apart, line, BLOCK: tl.constexpr):
     row, place = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = place < inner
-    gate = tl.load(both + row * 2 * inner + place, mask=inside, other=0.0).to(tl.float32)
-    up = tl.load(both + (row * 2 + 1) * inner + place, mask=inside, other=0.0).to(tl.float32)
+    gate = tl.load(both + row * line + place, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(both + row * line + apart + place, mask=inside, other=0.0).to(tl.float32)
     tl.store(out + row * inner + place, (gate * tl.sigmoid(gate) * up).to(out.dtype.element_ty), mask=inside)
 
 
