@@ -22,7 +22,6 @@ import torch
 from transformers import AutoConfig
 
 from benchmarks import growth, roofline, table, workload
-from r1lib import machine
 
 RESULTS = Path(__file__).parent / "results"
 Record = dict[str, Any]
@@ -68,12 +67,6 @@ def measure(what: str, engine: str, model: str, shape: tuple[int, int], options:
     return {"error": error.splitlines()[-1] if error else f"exit status {ran.returncode}"}
 
 
-def name_of_machine(options: list[str]) -> str:
-    """The GPU that was measured on, or the processor."""
-    on_gpu = "cuda" in options
-    return torch.cuda.get_device_name() if on_gpu else str(machine.describe()).splitlines()[0].removeprefix("CPU").strip()
-
-
 def rate(what: str, measured: dict[str, Any]) -> float:
     """Tokens/s of a rollout; seconds of a step."""
     seconds = statistics.median(measured["seconds"])
@@ -85,7 +78,8 @@ def record(what: str, model: str, shape: tuple[int, int], options: list[str], ou
     """Ours beside a peer. ratio: how many times faster ours is, per token where answers ended by themselves."""
     made: Record = {"what": what, "model": model, "batch": f"{shape[0]} x {shape[1]}", "options": " ".join(options),
                     "ours": rate(what, ours), "peer": None, "peer_name": name, "ratio": None,
-                    "unit": "s" if what == "step" else "tokens/s", "machine": name_of_machine(options), "ours_raw": ours}
+                    "unit": "s" if what == "step" else "tokens/s",
+                    "machine": workload.machine_name("cuda" if "cuda" in options else "cpu"), "ours_raw": ours}
     if name and "error" not in peer:
         # Answers that end by themselves differ in length from engine to engine, so what is compared is time for a token.
         speeds = [statistics.median(one["tokens"]) / statistics.median(one["seconds"]) for one in (ours, peer)]

@@ -47,7 +47,7 @@ def measure(device: str, only: Sequence[str] = ()) -> list[Point]:
     """The points for which all words of `only` are true, written to results/ as they come; one that does not fit into the memory says so
     and has no numbers. Points that were not asked for stay, and must be of the same machine."""
     file = RESULTS / f"growth-{device}.json"
-    name = torch.cuda.get_device_name() if device == "cuda" else str(machine.describe()).splitlines()[0].removeprefix("CPU").strip()
+    name = workload.machine_name(device)
     asked = [{"over": over, "model": model, "answers": answers, "tokens": tokens} for model in MODELS[device]
              for over, answers, tokens in points(device)]
     asked = [point for point in asked if all(word in map(str, point.values()) for word in only)]

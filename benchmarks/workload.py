@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from r1lib import paths, rewards, tasks, text
+from r1lib import machine, paths, rewards, tasks, text
 from r1lib.policy import Policy
 from r1lib.sampling import Rollout
 from r1lib.training import grpo
@@ -55,6 +55,11 @@ def load(name: str, device: str, dtype: torch.dtype = torch.float32, *, endless:
         policy.tokenizer.eos_token = None
         policy.model.generation_config.eos_token_id = None
     return policy
+
+
+def machine_name(device: str) -> str:
+    """The GPU that is measured on, or the processor."""
+    return torch.cuda.get_device_name() if device == "cuda" else str(machine.describe()).splitlines()[0].removeprefix("CPU").strip()
 
 
 def prompts(count: int) -> list[str]:

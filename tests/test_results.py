@@ -110,6 +110,23 @@ def test_runs_lie_in_their_folders_and_are_loaded_the_next_time(home: Path, monk
     assert [(home / name).read_bytes() for name in ("README.md", "results/r1_zero/seeds.csv", "results/r1_zero/table.md")] == written
 
 
+@pytest.mark.parametrize(("name", "csv_name"), [("r1_zero", "seeds.csv"), ("r1", "stages.csv")])
+def test_other_seeds_stay_as_they_were_measured(name: str, csv_name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R1_HOME", str(home))
+    monkeypatch.delenv("R1_RUNS", raising=False)
+    folder = home / "results" / name
+    numbers, table = (folder / csv_name).read_bytes(), (folder / "table.md").read_text(encoding="utf-8")
+    (home / "runs" / "smoke" / "seeds").rename(home / "elsewhere")               # of seed 1 only the file is left
+    try:
+        getattr(results, name)("smoke", [0])
+        assert (folder / csv_name).read_bytes() == numbers
+        made_by, same = (folder / "table.md").read_text(encoding="utf-8").split("\n", 1)
+        assert same == table.split("\n", 1)[1] and made_by.endswith("; seed 1 as measured before.")
+    finally:
+        (home / "elsewhere").rename(home / "runs" / "smoke" / "seeds")
+        getattr(results, name)("smoke", [0, 1])
+
+
 def test_what_claims_are_judged_by_is_made_and_judged(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One experiment of two is measured; the other's rows and those of another seed stay."""
     monkeypatch.setenv("R1_HOME", str(home))

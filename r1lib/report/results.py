@@ -8,7 +8,7 @@ import importlib
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -47,9 +47,11 @@ _STORED = ("stages", "zero", "curves")                   # evidence that the led
 def r1_zero(profile: str, seeds: Sequence[int]) -> None:
     """Train R1-Zero with each seed (what is there is loaded) and write results/r1_zero/: seeds.csv, table.md, learning_curve.png.
 
-    Seed 0 is the notebooks' own run; the others lie in runs/<profile>/seeds/.
+    Seed 0 is the notebooks' own run; the others lie in runs/<profile>/seeds/. What the file has of other seeds stays as it is.
     """
     series: Series = defaultdict(lambda: defaultdict(dict))
+    for seed, step, name, value in _of_other_seeds("r1_zero", "seeds.csv", seeds, at=0):
+        series[name][int(seed)][int(step)] = float(value)
     before = stages.evaluation("base", profile=profile).summary()          # every seed starts from the same base
     for seed in seeds:
         folder = _folder(profile, seed, "zero")
@@ -65,15 +67,20 @@ def r1_zero(profile: str, seeds: Sequence[int]) -> None:
                 series[name][seed][step] = summary[name]["value"]
             for level, measured in summary["by_level"].items():
                 series[f"pass@1/level_{level}"][seed][step] = measured["pass@1"]["value"]
-    rows = [(seed, step, name, f"{value:.6g}") for seed in seeds for name in sorted(series)
+    rows = [(seed, step, name, f"{value:.6g}") for seed in sorted(series["pass@1"]) for name in sorted(series)
             for step, value in sorted(series[name][seed].items())]
-    _keep("r1_zero", profile, seeds, "seeds.csv", ("seed", "step", "metric", "value"), rows,
+    _keep("r1_zero", profile, seeds, series["pass@1"], "seeds.csv", ("seed", "step", "metric", "value"), rows,
           _table(series, profiles.get(profile).evaluation_samples), "learning_curve.png", _picture(series))
 
 
 def r1(profile: str, seeds: Sequence[int]) -> None:
-    """Train every stage with each seed (what is there is loaded) and write results/r1/: stages.csv, table.md, stages.png."""
-    scores: Scores = defaultdict(dict)
+    """Train every stage with each seed (what is there is loaded) and write results/r1/: stages.csv, table.md, stages.png.
+
+    What the file has of other seeds stays as it is.
+    """
+    scores: Scores = defaultdict(lambda: defaultdict(dict))
+    for name, seed, metric, value in _of_other_seeds("r1", "stages.csv", seeds, at=1):
+        scores[name][int(seed)][metric] = float(value)
     for seed in seeds:
         for name in MODELS:
             folder = _folder(profile, seed, name)
@@ -82,9 +89,10 @@ def r1(profile: str, seeds: Sequence[int]) -> None:
             measured = stages.scores(name, profile=profile, folder=folder)
             scores[name][seed] = {metric: interval["value"] for metric, interval in measured.items()}
             print(f"seed {seed}, {name}: measured on all fixed sets", flush=True)
-    rows = [(name, seed, metric, f"{value:.6g}") for name in MODELS for seed in seeds for metric, value in scores[name][seed].items()]
-    _keep("r1", profile, seeds, "stages.csv", ("stage", "seed", "metric", "value"), rows, stage_table(scores), "stages.png",
-          _stage_picture(scores))
+    rows = [(name, seed, metric, f"{value:.6g}") for name in MODELS for seed in sorted(scores[name])
+            for metric, value in scores[name][seed].items()]
+    _keep("r1", profile, seeds, scores["base"], "stages.csv", ("stage", "seed", "metric", "value"), rows, stage_table(scores),
+          "stages.png", _stage_picture(scores))
 
 
 def findings(profile: str, seeds: Sequence[int], experiments: Sequence[str] = tuple(EXPERIMENTS)) -> None:
@@ -129,8 +137,17 @@ def _folder(profile: str, seed: int, stage: str) -> Path:
     return ledger.run_folder(profile, seed) / stage
 
 
-def _keep(name: str, profile: str, seeds: Sequence[int], csv_name: str, heads: Sequence[str], rows: Sequence[Sequence[object]], table: str,
-          picture_name: str, picture: Figure) -> None:
+def _of_other_seeds(name: str, csv_name: str, seeds: Sequence[int], *, at: int) -> list[list[str]]:
+    """The rows of results/<name>/<csv_name> whose seed, in column `at`, is none of these."""
+    file = paths.root() / "results" / name / csv_name
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as lines:
+        return [row for row in list(csv.reader(lines))[1:] if int(row[at]) not in seeds]
+
+
+def _keep(name: str, profile: str, seeds: Sequence[int], all_seeds: Iterable[int], csv_name: str, heads: Sequence[str],
+          rows: Sequence[Sequence[object]], table: str, picture_name: str, picture: Figure) -> None:
     """Write results/<name>/: the CSV, the table with the command that made it, which goes into the README too, and the picture."""
     out = paths.root() / "results" / name
     out.mkdir(parents=True, exist_ok=True)
@@ -138,7 +155,9 @@ def _keep(name: str, profile: str, seeds: Sequence[int], csv_name: str, heads: S
         csv.writer(file, lineterminator="\n").writerows([heads, *rows])
     command = f"python -m r1lib results --only {name} --profile {profile} --seeds {' '.join(map(str, seeds))}"
     here = machine.describe()
-    text = f"Made by `{command}` on {here.cpu}, {here.cores} cores, torch {here.versions['torch']}.\n\n{table}"
+    others = " and ".join(str(seed) for seed in sorted(set(all_seeds) - set(seeds)))
+    text = (f"Made by `{command}` on {here.cpu}, {here.cores} cores, torch {here.versions['torch']}"
+            f"{f'; seed {others} as measured before' if others else ''}.\n\n{table}")
     (out / "table.md").write_text(text + "\n", encoding="utf-8")
     (out / picture_name).write_bytes(board.png(picture))
     _into_readme(name, text)

@@ -6,6 +6,7 @@ between torch's own threads. Nothing is kept: the compiled file is gone as soon 
 
 import ctypes
 import functools
+import os
 import shutil
 import subprocess
 import tempfile
@@ -75,7 +76,7 @@ def kernels(heads: int, kv_heads: int, dim: int, vocabulary: int) -> Kernels | N
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "kernels.so"
         try:
-            compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+            compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "cc", "gcc", "clang"))), None)
             if compiler is None:
                 raise OSError("there is no C compiler")
             ran = subprocess.run([compiler, *_OPTIONS, *sizes, "-o", str(made), str(_SOURCE), "-lm"], capture_output=True, text=True)
