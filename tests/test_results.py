@@ -14,6 +14,7 @@ from r1lib import findings, ledger, paths, profiles, stages
 from r1lib.report import results
 
 ROOT = paths.root()
+PICTURES = {"r1_zero": "learning_curve.png", "r1": "stages.png"}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_the_readme_holds_the_tables_and_nothing_else_of_it_changed(home: Path) 
     assert readme == before
 
 
-@pytest.mark.parametrize("picture", ["r1_zero/learning_curve.png", "r1/stages.png"])
+@pytest.mark.parametrize("picture", [f"{name}/{picture}" for name, picture in PICTURES.items()])
 def test_the_picture_is_one(picture: str, home: Path) -> None:
     assert (home / "results" / picture).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
@@ -110,21 +111,28 @@ def test_runs_lie_in_their_folders_and_are_loaded_the_next_time(home: Path, monk
     assert [(home / name).read_bytes() for name in ("README.md", "results/r1_zero/seeds.csv", "results/r1_zero/table.md")] == written
 
 
-@pytest.mark.parametrize(("name", "csv_name"), [("r1_zero", "seeds.csv"), ("r1", "stages.csv")])
-def test_other_seeds_stay_as_they_were_measured(name: str, csv_name: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "csv_name", "at"), [("r1_zero", "seeds.csv", 0), ("r1", "stages.csv", 1)])
+def test_other_seeds_stay_as_they_were_measured(name: str, csv_name: str, at: int, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("R1_HOME", str(home))
     monkeypatch.delenv("R1_RUNS", raising=False)
-    folder = home / "results" / name
-    numbers, table = (folder / csv_name).read_bytes(), (folder / "table.md").read_text(encoding="utf-8")
-    (home / "runs" / "smoke" / "seeds").rename(home / "elsewhere")               # of seed 1 only the file is left
+    file, table = home / "results" / name / csv_name, home / "results" / name / "table.md"
+    kept = {path: path.read_bytes() for path in (file, table, table.with_name(PICTURES[name]), home / "README.md")}
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.reader(lines))
+    seeds = sorted({int(row[at]) for row in rows[1:]})
+    strangers = [[*row[:at], "7", *row[at + 1:-1], "0.25"] for row in rows[1:] if row[at] == "0"]
+    with file.open("a", newline="", encoding="utf-8") as lines:
+        csv.writer(lines, lineterminator="\n").writerows(strangers)
     try:
-        getattr(results, name)("smoke", [0])
-        assert (folder / csv_name).read_bytes() == numbers
-        made_by, same = (folder / "table.md").read_text(encoding="utf-8").split("\n", 1)
-        assert same == table.split("\n", 1)[1] and made_by.endswith("; seed 1 as measured before.")
+        getattr(results, name)("smoke", seeds)
+        with file.open(newline="", encoding="utf-8") as lines:
+            now = list(csv.reader(lines))
+        assert [row for row in now if row[at] == "7"] == strangers and [row for row in now if row[at] != "7"] == rows
+        begin, heads = table.read_text(encoding="utf-8").split("\n\n")
+        assert begin.endswith("; seed 7 as measured before.") and f"{len(seeds) + 1} seeds" in heads
     finally:
-        (home / "elsewhere").rename(home / "runs" / "smoke" / "seeds")
-        getattr(results, name)("smoke", [0, 1])
+        for path, content in kept.items():
+            path.write_bytes(content)
 
 
 def test_what_claims_are_judged_by_is_made_and_judged(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

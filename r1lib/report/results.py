@@ -155,9 +155,9 @@ def _keep(name: str, profile: str, seeds: Sequence[int], all_seeds: Iterable[int
         csv.writer(file, lineterminator="\n").writerows([heads, *rows])
     command = f"python -m r1lib results --only {name} --profile {profile} --seeds {' '.join(map(str, seeds))}"
     here = machine.describe()
-    others = " and ".join(str(seed) for seed in sorted(set(all_seeds) - set(seeds)))
-    text = (f"Made by `{command}` on {here.cpu}, {here.cores} cores, torch {here.versions['torch']}"
-            f"{f'; seed {others} as measured before' if others else ''}.\n\n{table}")
+    others = sorted(set(all_seeds) - set(seeds))
+    before = f"; seed{'s' * (len(others) > 1)} {' and '.join(map(str, others))} as measured before" if others else ""
+    text = f"Made by `{command}` on {here.cpu}, {here.cores} cores, torch {here.versions['torch']}{before}.\n\n{table}"
     (out / "table.md").write_text(text + "\n", encoding="utf-8")
     (out / picture_name).write_bytes(board.png(picture))
     _into_readme(name, text)
