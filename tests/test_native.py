@@ -79,6 +79,12 @@ def test_attention_of_every_shape(heads, kv_heads, dim):
         torch.testing.assert_close(found[row], expected.flatten(), atol=1e-5, rtol=1e-4)
 
 
+def test_the_smallest_numbers_of_the_process_stay():
+    """A library that is linked with fast-math flushes them to zero, for all that runs after it."""
+    assert native.kernels(2, 1, 6, 16)
+    assert 2.0**-1074 * 1.0 > 0 and (torch.tensor([2.0**-149]) * 1.0).item() > 0
+
+
 def test_what_lies_between_the_products():
     kernels = native.kernels(4, 2, 24, 64)
     x, weight, both = torch.randn(40, 3, 24)[:, :2], torch.randn(24), torch.randn(2, 50, 200)

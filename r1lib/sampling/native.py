@@ -19,8 +19,10 @@ from torch import Tensor
 from r1lib.policy import first_line
 
 _SOURCE = Path(__file__).with_name("native.c")
-# fast-math lets sums be computed side by side; the pool of threads is the one that torch has loaded
-_OPTIONS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp", "-shared", "-fPIC")
+# fast-math lets sums be computed side by side. It is not said when linking: a library that is linked with it makes the whole process flush
+# the smallest numbers to zero. The pool of threads is the one that torch has loaded.
+_COMPILE = ("-c", "-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp", "-fPIC")
+_LINK = ("-shared", "-fopenmp")
 
 
 class Kernels:
@@ -74,15 +76,16 @@ def kernels(heads: int, kv_heads: int, dim: int, vocabulary: int) -> Kernels | N
     """Compiled for a model of this shape, in a third of a second. None, and a line that says so, where that cannot be done."""
     sizes = [f"-D{name}={value}" for name, value in dict(HEADS=heads, KV_HEADS=kv_heads, DIM=dim, VOCABULARY=vocabulary).items()]
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "kernels.so"
+        compiled, linked = f"{folder}/kernels.o", f"{folder}/kernels.so"
         try:
             compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), "cc", "gcc", "clang"))), None)
             if compiler is None:
                 raise OSError("there is no C compiler")
-            ran = subprocess.run([compiler, *_OPTIONS, *sizes, "-o", str(made), str(_SOURCE), "-lm"], capture_output=True, text=True)
-            if ran.returncode:
-                raise OSError(ran.stderr or f"{compiler} fails and does not say why")
-            return Kernels(ctypes.CDLL(str(made)))
+            for step in ([*_COMPILE, *sizes, str(_SOURCE), "-o", compiled], [*_LINK, compiled, "-o", linked, "-lm"]):
+                ran = subprocess.run([compiler, *step], capture_output=True, text=True)
+                if ran.returncode:
+                    raise OSError(ran.stderr or f"{compiler} fails and does not say why")
+            return Kernels(ctypes.CDLL(linked))
         except OSError as error:
             print(f"The sampler does without its kernels in C, which would be faster: {first_line(error)[:200]}.")
             return None
