@@ -1,7 +1,8 @@
 /* What two cores do in one pass over memory where plain torch makes ten: see native.py, which compiles this for the heads of one model.
 
-   HEADS query heads share KV_HEADS heads of keys and values, each of DIM numbers; there are VOCABULARY tokens. All numbers are float32, all arrays lie without gaps but
-   where a stride is given, in numbers. Each row is computed by one thread and in one order, so it does not depend on the rows beside it. */
+   HEADS query heads share KV_HEADS heads of keys and values, each of DIM numbers; there are VOCABULARY tokens. All numbers are float32, and
+   all arrays lie without gaps but where a stride is given, in numbers. Each row is computed by one thread and in one order, so it does not
+   depend on the rows beside it. */
 
 #include <math.h>
 #include <stdbool.h>
