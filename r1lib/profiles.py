@@ -81,6 +81,7 @@ _SMOKE_AND_CPU = {
 _MINIATURE = Profile(
     "gpu+miniature", "the miniature, trained longer on one GPU", "cuda", "base-3m",
     dict(zero=dict(steps=200, prompts_per_step=64, learning_rate=2e-4, evaluate_every=20, tokens_per_micro_batch=65_536),
+         zero_ppo=dict(learning_rate=2e-4),
          prm=dict(problems=1024),
          prm_rl=dict(steps=100, prompts_per_step=32, samples_per_prompt=16, max_new_tokens=160, evaluate_every=20)),
     precision="bfloat16")
@@ -89,12 +90,14 @@ _MINIATURE = Profile(
 def _language_model(name: str, what_for: str, base: str, *, rl: dict[str, Any], sft: dict[str, Any], answer_tokens: int) -> Profile:
     """A profile for a real language model, which bears smaller steps than the miniature. rl, sft: settings of all stages that learn so.
 
-    Experiments beside the road to R1 keep the settings of the miniature.
+    PPO's critic learns ten times as fast as its policy. Students are the miniature's small bases, and keep its settings.
     """
     rl = {"evaluate_every": rl["steps"] // 5, "checkpoint_every": 20, **rl}
     r1 = {**rl, "temperature": 0.7, "advantage_scale": "none", "preference_steps": rl["steps"] // 4}
     sft = {"checkpoint_every": 200, "evaluate_every": 1000, "tokens_per_micro_batch": rl["tokens_per_micro_batch"], **sft}
-    settings = (dict.fromkeys(("zero", "dev2", "dev2_no_language"), rl) | {"r1": r1}
+    hacked = {name: value for name, value in r1.items() if name != "preference_steps"}         # it is paid by preference alone, always
+    settings = (dict.fromkeys(("zero", "dev2", "dev2_no_language", "prm_rl"), rl) | {"r1": r1, "r1_hacked": hacked}
+                | {"zero_ppo": {**rl, "critic_learning_rate": 10 * rl["learning_rate"]}}
                 | dict.fromkeys(("v3", "dev1", "dev3", "rm_helpful", "rm_safe"), sft))
     return Profile(name, what_for, "cuda", base, settings, precision="bfloat16", answer_tokens=answer_tokens)
 

@@ -68,6 +68,20 @@ def test_smoke_is_small_and_cpu_needs_no_gpu() -> None:
     assert cpu.evaluation_problems is gpu.evaluation_problems is None
 
 
+@pytest.mark.parametrize("profile", [profile for profile in profiles.PROFILES.values() if not profile.base.startswith("base-")],
+                         ids=lambda profile: profile.name)
+def test_whatever_starts_from_a_language_model_learns_in_its_small_steps(profile: profiles.Profile) -> None:
+    """The miniature's rate would ruin it, in the experiments beside the road to R1 as well. Students are bases of the miniature."""
+    def rate(name: str) -> float:
+        return stages.configure(name, profile=profile.name)[1].learning_rate
+
+    rl = {name for name, kind in pipeline.STAGES.items() if issubclass(kind.recipe, GRPORecipe)
+          and not kind.student and not pipeline.STAGES.get(kind.parent, kind).student}
+    assert {"zero", "dev2", "r1", "r1_hacked", "prm_rl", "zero_ppo"} <= rl
+    assert {rate(name) for name in rl} == {rate("zero")} and rate("zero") <= 5e-5
+    assert {rate(name) for name in ("v3", "dev1", "dev3", "rm_helpful", "rm_safe")} == {rate("dev1")} and rate("dev1") <= 1e-4
+
+
 def test_an_unknown_profile_lists_the_known_ones() -> None:
     for name in ("laptop", "laptop+trl", "gpu+small", "smollm2", "trl", "+"):
         with pytest.raises(R1Error, match=re.escape(f"profile {name!r} is not known: choose one of smoke, cpu, gpu, gpu+smollm2, gpu+m")):
