@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ def back_end(name: str):
 
 SAFE = [back_end("monty"), back_end("bubblewrap")]
 ALL = [*SAFE, back_end("subprocess")]
+where_monty_works = pytest.mark.skipif(not ROWS["monty"].works, reason=f"monty: {ROWS['monty'].why_not}")
 CPYTHON = [back_end("bubblewrap"), back_end("subprocess")]
 
 
@@ -193,21 +195,80 @@ def test_many_programs_keep_their_order():
         assert [result.value for result in results] == ([number, number] if number % 5 else [None, None])
 
 
-def test_it_works_in_a_forked_process_and_in_its_parent_afterwards():
-    script = """if True:
-        import os
+def _in_a_new_process(script: str) -> str:
+    """What it prints."""
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+                          timeout=GUARD)
+    return done.stdout.decode() + done.stderr.decode()[-500:]
+
+
+@where_monty_works
+def test_it_works_in_a_forked_process_in_a_fork_of_that_and_in_the_parent_afterwards():
+    """With monty alone, as where bubblewrap is not installed."""
+    said = _in_a_new_process("""
+        import os, time
         from r1lib.rewards import sandbox
-        assert sandbox.run("", ["6 * 7"])[0].value == 42
-        child = os.fork()
-        if child or not sandbox.describe()[0].works and sandbox.describe()[1].works:
-            assert sandbox.run("", ["6 * 7"])[0].value == 42
-        if child:
-            assert os.waitpid(child, 0)[1] == 0
-            assert sandbox.run("", ["6 * 7"])[0].value == 42
-            print("done")
-    """
-    done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, timeout=GUARD)
-    assert done.stdout == b"done\n", done.stderr.decode()[-500:]
+        def all_of_it(who):
+            code = "def f(x): return [x, 'a']"
+            check = sandbox.Check("def check(candidate): assert candidate(2) == [2, 'a']", "f")
+            found = sandbox.run(code, ["f(1)", "f()", check, sandbox.Stdin("")], backend="monty")
+            assert [result.value for result in found] == [[1, "a"], None, True, None] and "TypeError" in found[1].error, found
+            many = sandbox.run_many([("while True: pass", ["1"]), ("x = 3", ["x"])], timeout=0.3, backend="monty")
+            assert [[one.error or one.value for one in result] for result in many] == [["time-out"], [3]], many
+            print(who, flush=True)
+        all_of_it("parent")
+        if not os.fork():
+            all_of_it("child")
+            if not os.fork():
+                all_of_it("its child")
+                os._exit(0)
+            assert os.wait()[1] == 0
+            all_of_it("child again")
+            os._exit(0)
+        assert os.wait()[1] == 0
+        all_of_it("parent again")
+    """)
+    assert said == "parent\nchild\nits child\nchild again\nparent again\n"
+
+
+@where_monty_works
+def test_beside_a_fork_an_interrupt_leaves_no_answer_behind_an_end_is_told_and_nobody_stays():
+    said = _in_a_new_process("""
+        import os, signal, time, psutil
+        from r1lib.errors import R1Error
+        from r1lib.rewards import sandbox
+        sandbox.run("", ["1"])
+        def helpers():                                      # what was started with the mark in its environment
+            found = psutil.process_iter(["environ", "status"], ad_value={})
+            return [p for p in found if p.info["status"] != "zombie" and p.info["environ"].get("BESIDE") == mark]
+        mark = str(os.getpid())
+        if not os.fork():
+            os.environ["BESIDE"] = mark
+            monty = sandbox._BACK_ENDS["monty"]
+            print(monty.functions("", ["1"], timeout=5, memory=2**28)[0].value)
+            signal.signal(signal.SIGALRM, signal.default_int_handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            try:
+                monty.functions("while True: pass", ["2"], timeout=1, memory=2**28)
+            except KeyboardInterrupt:
+                print("interrupted", monty.functions("", ["3"], timeout=5, memory=2**28)[0].value)
+            for helper in helpers():
+                helper.kill()
+            try:
+                monty.functions("", ["4"], timeout=5, memory=2**28)
+            except R1Error as error:
+                print(error)
+            print(monty.functions("", ["5"], timeout=5, memory=2**28)[0].value, len(helpers()) > 0, flush=True)
+            os._exit(0)
+        assert os.wait()[1] == 0
+        for _ in range(100):
+            if not helpers():
+                print("nobody")
+                break
+            time.sleep(0.1)
+    """)
+    assert said.splitlines() == [
+        "1", "interrupted 3", "the process that runs programs was ended from outside, as happens when memory runs out.", "5 True", "nobody"]
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------------

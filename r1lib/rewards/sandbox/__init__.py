@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from r1lib.errors import R1Error
+from r1lib.rewards.sandbox.apart import MontyApart
 from r1lib.rewards.sandbox.cpython import Bubblewrap, CPython, Subprocess
 from r1lib.rewards.sandbox.monty import Monty
 from r1lib.rewards.sandbox.program import FLOOD, MEMORY, NOT_RUN, SOURCE, TIMEOUT, Call, Check, Result, Stdin
@@ -24,7 +25,8 @@ __all__ = ["BackEnd", "Call", "Check", "Result", "Stdin", "describe", "run", "ru
 
 Name = Literal["monty", "bubblewrap", "subprocess"]
 SECONDS, MEGABYTES = 2.0, 256
-_BACK_ENDS: dict[str, Monty | CPython] = {back_end.name: back_end for back_end in (Monty(), Bubblewrap(), Subprocess())}
+_Runner = Monty | MontyApart | CPython
+_BACK_ENDS: dict[str, _Runner] = {back_end.name: back_end for back_end in (Monty(), Bubblewrap(), Subprocess())}
 _UNSAFE = "R1_UNSAFE_SANDBOX"
 
 
@@ -72,7 +74,7 @@ def run_many(programs: Sequence[tuple[str, Sequence[Call]]], *, timeout: float =
             future.cancel()
 
 
-def _back_ends(name: Name | None, unsafe: bool) -> list[Monty | CPython]:
+def _back_ends(name: Name | None, unsafe: bool) -> list[_Runner]:
     """Those to try, in order."""
     if name is not None and name not in _BACK_ENDS:
         raise R1Error(f"back end {name!r} is not known: choose from {', '.join(_BACK_ENDS)}.")
@@ -87,7 +89,7 @@ def _back_ends(name: Name | None, unsafe: bool) -> list[Monty | CPython]:
     return found
 
 
-def _run(back_ends: Sequence[Monty | CPython], code: str, calls: Sequence[Call], **limits: float) -> list[Result]:
+def _run(back_ends: Sequence[_Runner], code: str, calls: Sequence[Call], **limits: float) -> list[Result]:
     """A program in the first back end, and in the next one as long as an error could be due to monty."""
     results: list[Result] = []
     for back_end in back_ends:
@@ -116,12 +118,14 @@ _WORKERS = _workers()                                    # its threads start wit
 def _after_fork() -> None:
     global _WORKERS
     _WORKERS = _workers()
+    if _BACK_ENDS["monty"].in_use():
+        _BACK_ENDS["monty"] = MontyApart()
 
 
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _run_in(back_end: Monty | CPython, code: str, calls: Sequence[Call], *, timeout: float, memory: int) -> list[Result]:
+def _run_in(back_end: _Runner, code: str, calls: Sequence[Call], *, timeout: float, memory: int) -> list[Result]:
     """All calls in one back end."""
     if len(code) > SOURCE:
         return [Result(None, "", f"it has more than {SOURCE} characters", back_end.name)] * len(calls)

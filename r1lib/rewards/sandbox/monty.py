@@ -160,11 +160,14 @@ class Monty:
                 self._pool = None
                 atexit.unregister(self.close)
 
+    def in_use(self) -> bool:
+        return self._pool is not None
+
     def _after_fork(self) -> None:
-        """A forked process lacks the threads of pydantic-monty's runtime: it would wait for them, and disturb its parent's workers."""
+        """A forked process lacks the threads of pydantic-monty's runtime: it would wait for them, and disturb its parent's workers. There
+        `apart.MontyApart` takes its place."""
         self._lock = threading.Lock()
         if self._pool is not None:
-            self._why_not = "this process was forked from one that uses it"
             atexit.unregister(self.close)
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._pool))         # never to be destroyed here, which would wait as well
 
