@@ -3,8 +3,9 @@
     python -m benchmarks growth                     # on a GPU if there is one: results/growth-cuda.json and .png, otherwise -cpu
     python -m benchmarks growth --only 1.5b length  # the points of which all of these words are true; the others stay as they are
 
-One point is the median of up to three repetitions, or one where a repetition takes longer than `PATIENCE`; in each, all answers are as long
-as each other. Random weights, but for the miniature: speed does not depend on what a model knows.
+One point is the median of up to three repetitions after a first one that warms up, of fewer where one takes longer than `PATIENCE`, and
+that first one alone where it takes longer than `LONG`. In each, all answers are as long as each other. Random weights, but for the
+miniature: speed does not depend on what a model knows.
 """
 
 import gc
@@ -33,7 +34,8 @@ LENGTHS = {"cuda": (256, 1024, 4096, 8192), "cpu": (64, 256, 512)}         # of 
 SHORT = {"cuda": 256, "cpu": 64}
 FEW = {"cuda": 64, "cpu": 32}
 GROUP = 8                                                                   # answers to a prompt
-PATIENCE = 4.0                                                              # seconds after which a point is not repeated
+PATIENCE = 4.0                                                              # seconds after which a point is not repeated again
+LONG = 30.0                                                                 # ... and of which warming up is so little that one is enough
 Point = dict[str, Any]
 
 
@@ -95,9 +97,9 @@ def _point(model: str, device: str, answers: int, tokens: int) -> Point:
         workload.learn(policy, optimizer, rollouts, recipe, repetition)           # reads its numbers back, so all of it is timed
         sampling.append(sampled - started)
         learning.append(time.perf_counter() - sampled)
-        if sampling[-1] + learning[-1] > PATIENCE and (tokens >= 1024 or repetition):
+        if sampling[-1] + learning[-1] > (PATIENCE if repetition else LONG):
             break
-    if len(sampling) > 1:                                         # the first one warms up; of long answers, little of it is that
+    if len(sampling) > 1:
         sampling, learning = sampling[1:], learning[1:]
     held = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else machine.peak_memory_gb()
     return {"rollout": round(answers * tokens / statistics.median(sampling)), "learn": round(statistics.median(learning), 4),

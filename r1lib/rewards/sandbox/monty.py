@@ -138,7 +138,7 @@ class Monty:
         try:
             value = self.functions("", ["6 * 7"], timeout=10, memory=256 * 2**20)[0].value
         except Exception as error:                       # no binary for this machine, no permission to execute it
-            return f"its workers do not start: {error}"
+            return f"its workers do not start: {type(error).__name__}: {error}"
         return "" if value == 42 else "its workers do not answer"
 
     def _workers(self) -> Any:
