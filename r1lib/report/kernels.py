@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -120,12 +121,13 @@ class _Fork:
 # The process that is forked
 
 def _serve(server: socket.socket) -> None:
-    """Import, then fork a kernel for each that asks. It has one thread: a fork would lose the others with the locks that they hold."""
+    """Import, then fork a kernel for each that asks. It starts no thread: a fork would lose it, with the locks that it holds."""
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"      # read by matplotlib when it is imported,
     os.environ["JPY_PARENT_PID"] = str(os.getpid())                             # and this by ipykernel: whose child a kernel is
     for name in _IMPORTED:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)                               # nobody waits for kernels that have ended
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)      # OpenBLAS's, which mind a fork
     while sys.stdin not in select.select([server, sys.stdin], [], [])[0]:
         line, _ = server.accept()
         asked = json.loads(line.makefile().readline())
