@@ -93,10 +93,10 @@ def _language_model(name: str, what_for: str, base: str, *, rl: dict[str, Any], 
     PPO's critic learns ten times as fast as its policy. Students are the miniature's small bases, and keep its settings.
     """
     rl = {"evaluate_every": rl["steps"] // 5, "checkpoint_every": 20, **rl}
-    r1 = {**rl, "temperature": 0.7, "advantage_scale": "none", "preference_steps": rl["steps"] // 4}
+    preferred = {**rl, "temperature": 0.7, "advantage_scale": "none"}
     sft = {"checkpoint_every": 200, "evaluate_every": 1000, "tokens_per_micro_batch": rl["tokens_per_micro_batch"], **sft}
-    hacked = {name: value for name, value in r1.items() if name != "preference_steps"}         # it is paid by preference alone, always
-    settings = (dict.fromkeys(("zero", "dev2", "dev2_no_language", "prm_rl"), rl) | {"r1": r1, "r1_hacked": hacked}
+    settings = (dict.fromkeys(("zero", "dev2", "dev2_no_language", "prm_rl"), rl)
+                | {"r1": {**preferred, "preference_steps": rl["steps"] // 4}, "r1_hacked": preferred}
                 | {"zero_ppo": {**rl, "critic_learning_rate": 10 * rl["learning_rate"]}}
                 | dict.fromkeys(("v3", "dev1", "dev3", "rm_helpful", "rm_safe"), sft))
     return Profile(name, what_for, "cuda", base, settings, precision="bfloat16", answer_tokens=answer_tokens)

@@ -206,7 +206,7 @@ def _in_a_new_process(script: str) -> str:
 def test_it_works_in_a_forked_process_in_a_fork_of_that_and_in_the_parent_afterwards():
     """With monty alone, as where bubblewrap is not installed."""
     said = _in_a_new_process("""
-        import os, time
+        import os
         from r1lib.rewards import sandbox
         def all_of_it(who):
             code = "def f(x): return [x, 'a']"
