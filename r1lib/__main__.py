@@ -96,6 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
     except R1Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstopped: what is finished stays, and the same command goes on from there.", file=sys.stderr)
+        return 130                                          # as a shell says it of a command that ^C ended
     except BrokenPipeError:                                 # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -6,8 +6,12 @@ import itertools
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import time
 import types
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -137,7 +141,8 @@ def notebook_screen(monkeypatch):
     """Takes the place of IPython and keeps what would be displayed."""
     sent = []
     display = types.SimpleNamespace(display=lambda data, **settings: sent.append((data, settings)))
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=object, display=display))
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=object, display=display,
+                                                                            version_info=(9, 0)))       # for matplotlib
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     return sent
 
@@ -270,6 +275,20 @@ def test_a_run_goes_on_after_a_failure_and_says_so(project, capsys):
 
     assert run_notebooks("smoke", only=["2"]) == 0                                  # the others' lines stay
     assert [entry["status"] for entry in json.loads((report / "report.json").read_text())] == ["done", "failed", "done"]
+
+
+def test_an_interrupted_report_says_where_it_stands(project):
+    (project / "data").symlink_to(Path(machine.__file__).parent.parent / "data")
+    write(project, "04_one", "open('begun', 'w').close()\nimport time\ntime.sleep(60)")
+    write(project, "05_other", "profile")
+    running = subprocess.Popen([sys.executable, "-m", "r1lib", "report", "--profile", "smoke"], stderr=subprocess.PIPE, text=True)
+    while not (project / "notebooks" / "begun").exists() and running.poll() is None:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    said = running.communicate(timeout=60)[1].strip().splitlines()
+    assert (running.returncode, said[-1]) == (130, "stopped: what is finished stays, and the same command goes on from there.")
+    entries = json.loads((project / "runs" / "smoke" / "report" / "report.json").read_text())
+    assert [(entry["status"], entry["error"]) for entry in entries] == [("failed", "interrupted"), ("not run", "")]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere notebooks run one after the other")

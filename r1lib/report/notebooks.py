@@ -88,6 +88,8 @@ def run_notebooks(profile: str, *, only: Sequence[str] = (), seed: int | None = 
         for entry in entries.values():
             if entry.status == "running":
                 entry.status, entry.error = "failed", "interrupted"
+            elif entry.status == "waiting":
+                entry.status = "not run"
         _write_index(report, profile, list(entries.values()))
     failed = sum(entries[source.stem].status == "failed" for source in chosen)
     seconds = time.monotonic() - started
