@@ -20,7 +20,7 @@ from PIL import Image
 
 from r1lib import machine
 from r1lib.errors import R1Error
-from r1lib.report import board, html
+from r1lib.report import board, html, page
 from r1lib.report.notebooks import machine_paths, run_notebooks
 from r1lib.training.metrics import MetricsLog
 
@@ -109,6 +109,16 @@ def test_a_crowded_curve_is_smoothed_and_keeps_its_ends():
     pale, smooth = next(axes for axes in board.draw(rows, "long").axes if "Entropy" in axes.get_title(loc="left")).lines
     assert len(pale.get_xdata()) == len(smooth.get_xdata()) == 200
     assert all(0.3 < value < 0.7 for value in smooth.get_ydata())
+
+
+@pytest.mark.parametrize("figure", [
+    board.draw(run_rows(), "Reasoning RL without the language reward, profile gpu+miniature+trl+vllm, seed 0"),
+    board.draw(run_rows(), "R1-Zero, seed 0"), board.learning_curve(run_rows(), title="R1-Zero " * 20),
+    page.canvas("General quality did not measurably change, math did not measurably change, and code did not measurably change")[0]])
+def test_a_title_leaves_neither_its_figure_nor_runs_into_the_legend(figure):
+    figure.draw_without_rendering()
+    right = figure.legends[0].get_window_extent().x0 if figure.legends else figure.bbox.x1
+    assert figure._suptitle.get_window_extent().x1 < right - 5
 
 
 def test_png_is_small_and_the_same_each_time():

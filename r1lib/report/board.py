@@ -17,7 +17,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 from r1lib.errors import R1Error
@@ -49,6 +51,14 @@ def png(figure: Figure, *, scale: float = 1.5) -> bytes:
     figure.savefig(drawn, format="png", dpi=_DPI * scale)
     Image.open(drawn).convert("RGB").quantize(256).save(small, "png", optimize=True)
     return small.getvalue()
+
+
+def entitle(figure: Figure, title: str, size: float, *, room: float = 1.0) -> None:
+    """Write a title at the left above a figure, in `size` points, or in fewer where it would be wider than `room` of the figure."""
+    margin = 0.012
+    fits = (room - 2.5 * margin) * figure.get_figwidth() * 72                                   # points, of which an inch has 72
+    width = TextPath((0, 0), title, size=size, prop=FontProperties(weight="bold")).get_extents().width if title else 0
+    figure.suptitle(title, fontsize=size * fits / max(fits, width), fontweight="bold", color=INK, x=margin, ha="left")
 
 
 def show(figure: Figure, text: str, alt: str | None = None) -> None:
@@ -135,7 +145,7 @@ def draw(rows: Iterable[Row], title: str, *, paper: Mapping[str, str] | None = N
     lines = math.ceil(len(panels) / 4)
     figure = Figure(figsize=(12, 3 * lines + 0.3 * (lines == 1)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08, wspace=0.02, hspace=0.03)
-    figure.suptitle(title, fontsize=15, fontweight="bold", color=INK, x=0.012, ha="left")
+    entitle(figure, title, 15, room=0.65)                           # beside it stands the legend
     styles = {"train": _TRAIN, "held-out": _HELD_OUT, "before training": _BEFORE}
     key = [Line2D([], [], **style, label=name) for name, style in styles.items()]
     figure.legend(handles=key, loc="upper right", ncols=3, frameon=False, fontsize=11, labelcolor=INK, borderaxespad=0.3)
@@ -161,7 +171,7 @@ def learning_curve(rows: Iterable[Row], *, title: str) -> Figure:
     rows = merge(rows)
     figure = Figure(figsize=(9, 6.2), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
-    figure.suptitle(title, fontsize=17, fontweight="bold", color=INK, x=0.015, ha="left")
+    entitle(figure, title, 17)
     names = ("in training", "held-out", "before training")
     upper, lower = figure.subplots(2, 1, height_ratios=[3, 2], sharex=True)
     _dress(upper, "Accuracy: share of answers that are right", size=12)

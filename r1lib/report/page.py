@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from r1lib import paper
 from r1lib.evaluation import Interval
-from r1lib.report.board import BLUE, GREY, GRID, INK, ORANGE
+from r1lib.report.board import BLUE, GREY, GRID, INK, ORANGE, entitle
 
 Cell = str | tuple[str, str]          # a text, or a pair of HTML and text
 
@@ -63,7 +63,7 @@ def canvas(title: str, rows: int = 1, columns: int = 2, height: float = 4.8, **l
     """A figure with a finding as its title, and its panels; layout: what matplotlib's `subplots` takes."""
     figure = Figure(figsize=(12, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
-    figure.suptitle(title, fontsize=16, fontweight="bold", x=0.012, ha="left")
+    entitle(figure, title, 16)
     panels = list(figure.subplots(rows, columns, squeeze=False, **layout).flatten())
     for panel in panels:
         panel.grid(color=GRID)
