@@ -115,7 +115,7 @@ def draw(made: list[Point], file: Path) -> None:
     made = [point for point in made if "error" not in point]
     models = list(dict.fromkeys(point["model"] for point in made))
     figure = Figure(figsize=(13, 8), layout="constrained")
-    figure.suptitle(_finding(made, models), fontsize=16, fontweight="bold", color=board.INK, x=0.01, ha="left")
+    board.entitle(figure, _finding(made, models), 16)
     panels = figure.subplots(2, 2, sharey="row")
     rows: tuple[tuple[str, Callable[[Point], float]], ...] = (
         ("writing, tokens/s", lambda point: point["rollout"]), ("one GRPO step, seconds", lambda point: point["step"]))
