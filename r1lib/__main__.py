@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped: what is finished stays, and the same command goes on from there.", file=sys.stderr)
+        print("\nstopped: what is finished stays, and a trained stage is not trained again.", file=sys.stderr)
         return 130                                          # as a shell says it of a command that ^C ended
     except BrokenPipeError:                                 # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

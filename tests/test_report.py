@@ -296,7 +296,7 @@ def test_an_interrupted_report_says_where_it_stands(project):
         time.sleep(0.1)
     running.send_signal(signal.SIGINT)
     said = running.communicate(timeout=60)[1].strip().splitlines()
-    assert (running.returncode, said[-1]) == (130, "stopped: what is finished stays, and the same command goes on from there.")
+    assert (running.returncode, said[-1]) == (130, "stopped: what is finished stays, and a trained stage is not trained again.")
     entries = json.loads((project / "runs" / "smoke" / "report" / "report.json").read_text())
     assert [(entry["status"], entry["error"]) for entry in entries] == [("failed", "interrupted"), ("not run", "")]
 
