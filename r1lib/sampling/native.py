@@ -7,6 +7,7 @@ between torch's own threads. Nothing is kept: the compiled file is gone as soon 
 import ctypes
 import functools
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -19,9 +20,10 @@ from torch import Tensor
 from r1lib.policy import first_line
 
 _SOURCE = Path(__file__).with_name("native.c")
+_PROCESSOR = ("-march=native", "-mprefer-vector-width=512") if platform.machine() in ("x86_64", "AMD64") else ("-mcpu=native",)
 # fast-math lets sums be computed side by side. It is not said when linking: a library that is linked with it makes the whole process flush
 # the smallest numbers to zero. The pool of threads is the one that torch has loaded.
-_COMPILE = ("-c", "-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-fopenmp", "-fPIC")
+_COMPILE = ("-c", "-O3", *_PROCESSOR, "-ffast-math", "-fopenmp", "-fPIC")
 _LINK = ("-shared", "-fopenmp")
 
 
